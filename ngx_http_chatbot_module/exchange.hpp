@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace chatbot {
+
+// The data that event loop and worker threads hand to each other: plain values,
+// moved, never shared.  Text is UTF-8 without U+0000.
+
+// What a model answered, or what Redis kept of it.
+struct Answer {
+    std::string text;  // trimmed, never empty
+    std::string model;
+    std::int64_t created = 0;     // seconds since the epoch
+    std::int32_t prompt_tokens = -1;      // -1: not told
+    std::int32_t completion_tokens = -1;  // -1: not told
+    bool complete = false;  // finish_reason "stop", no refusal: worth keeping
+};
+
+// Why there is no answer.
+struct Problem {
+    int status = 0;       // of the HTTP response, 0: no problem
+    std::string detail;   // for the client: no secret, no upstream's words
+    std::string reason;   // for the error log, may be empty; never a secret
+    int retry_after_s = 0;  // 0: not told
+
+    explicit operator bool() const { return status != 0; }
+};
+
+// A line for the error log.  A worker thread never logs, it hands these back.
+struct Notice {
+    enum class Level { error, warn, notice };
+
+    Level level;
+    std::string text;  // one line, no secret
+};
+
+// Names one flight, see conductor.hpp.  Never used twice by a worker process.
+using FlightId = std::uint64_t;
+
+// How to ask a model.  Belongs to the configuration: made once, then only read,
+// and alive as long as the worker process.
+struct ModelSettings {
+    std::string url;      // base URL without a slash at its end
+    std::string api_key;  // empty: no Authorization header is sent
+    std::vector<std::string> models;  // in the order of preference, never empty
+    std::string system_prompt;        // empty: none is sent
+    std::vector<std::pair<std::string, std::string>> params;  // name, JSON text
+    std::size_t answer_max_size = 1024 * 1024;  // bytes
+    int connect_timeout_ms = 5000;
+    int read_timeout_ms = 60000;  // between two bytes of a reply
+    int timeout_ms = 120000;      // in all, retries included
+    int retries = 2;
+    bool ssl_verify = true;
+    std::string ssl_trusted_certificate;  // a file; empty: the system's CAs
+};
+
+// A question on its way to a model.
+struct ModelCall {
+    FlightId flight = 0;
+    const ModelSettings* settings = nullptr;
+    std::string question;
+    bool stream = false;  // somebody wants the answer piece by piece
+};
+
+// What became of a call: any number of pieces (if `stream`), then exactly one
+// `answered` or `failed`.
+struct ModelEvent {
+    enum class Kind { piece, answered, failed };
+
+    FlightId flight = 0;
+    Kind kind = Kind::failed;
+    std::string piece;  // piece: what the model wrote since the last one
+    Answer answer;      // answered: with the whole text
+    Problem problem;    // failed
+    int duration_ms = 0;  // answered, failed: since the call was taken
+};
+
+// A command to Redis, and its result.
+struct CacheItem {
+    enum class Kind { lookup, store, probe };
+    enum class Status { unavailable, miss, hit, done };
+
+    Kind kind = Kind::lookup;
+    FlightId flight = 0;  // lookup
+    std::string key;
+    int expire_s = 0;     // store
+    Answer answer;        // store: what to keep; lookup: what was found, if hit
+    Status status = Status::unavailable;  // out
+};
+
+}  // namespace chatbot

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+namespace chatbot {
+
+// Text as Unicode sees it: checks, trimming, caseless comparison, and the key
+// under which an answer is kept.
+//
+// Threads:  functions without state; call them anywhere.
+
+// Whether `text` is well-formed UTF-8 (RFC 3629: no overlong forms, no
+// surrogates, nothing above U+10FFFF).  U+0000 is well-formed.
+[[nodiscard]] bool is_utf8(std::string_view text);
+
+// `text` with each ill-formed sequence and each U+0000 replaced by U+FFFD.
+[[nodiscard]] std::string to_utf8(std::string_view text);
+
+// `text`, which must be UTF-8, without white space (Unicode's White_Space) at
+// both ends.
+[[nodiscard]] std::string_view trim(std::string_view text);
+
+// `text`, which must be UTF-8, such that two texts that differ in letter case
+// only become equal: Unicode's canonical caseless matching (definition D145).
+[[nodiscard]] std::string fold(std::string_view text);
+
+// SHA-256 in hex (64 letters) of the parts; where one part ends and the next
+// starts counts, so ("ab", "c") and ("a", "bc") differ.
+[[nodiscard]] std::string digest(std::initializer_list<std::string_view> parts);
+
+}  // namespace chatbot

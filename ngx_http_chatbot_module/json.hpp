@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cjson/cJSON.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace chatbot {
+
+// JSON (RFC 8259), read with cJSON and written by appending to a string.
+//
+// Threads:  functions without state; call them anywhere.
+
+struct JsonDeleter {
+    void operator()(cJSON* json) const { cJSON_Delete(json); }
+};
+
+using Json = std::unique_ptr<cJSON, JsonDeleter>;
+
+// Reads one JSON text.  Stricter than cJSON: the text must be UTF-8, have
+// nothing behind its value, and no string in it may contain U+0000 (cJSON would
+// cut it there; PostgreSQL cannot hold it).  Returns null if it is not so.
+[[nodiscard]] Json parse_json(std::string_view text);
+
+// The same for what a server sent: U+0000 and ill-formed UTF-8 are replaced by
+// U+FFFD rather than refused.
+[[nodiscard]] Json parse_foreign_json(std::string_view text);
+
+// A member of an object; of several equal names the last counts, as in most
+// readers.  Null if `object` is null, no object, or has no such member.
+[[nodiscard]] const cJSON* member(const cJSON* object, const char* name);
+
+// The value of a string, number member; nothing if it is of another type.
+[[nodiscard]] std::optional<std::string_view> string_member(
+    const cJSON* object, const char* name);
+[[nodiscard]] std::optional<double> number_member(const cJSON* object,
+                                                  const char* name);
+
+// Appends `text`, which must be UTF-8, as a JSON string with its quotes.
+void append_json(std::string& out, std::string_view text);
+
+}  // namespace chatbot

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "exchange.hpp"
+
+namespace chatbot {
+
+// The protocol of OpenAI's chat completions, without any I/O: the body of a
+// request out; replies, errors and server-sent events in.
+// (https://platform.openai.com/docs/api-reference/chat)
+//
+// Threads:  nothing is shared; use each object in one thread at a time.
+
+// The body of POST /chat/completions.  With `stream`, usage is asked for too.
+[[nodiscard]] std::string request_body(const ModelSettings& settings,
+                                       std::string_view model,
+                                       std::string_view question, bool stream);
+
+// Whether `text` may be the value of a chatbot_param: returns it as JSON text;
+// what is no JSON by itself is taken for a string.
+[[nodiscard]] std::string param_value(std::string_view text);
+
+// What a reply of status 200 says.  On failure `problem` is set (502), with a
+// reason for the error log.  A refusal is an answer, but not a complete one.
+[[nodiscard]] std::optional<Answer> read_reply(std::string_view body,
+                                               Problem& problem);
+
+// What an error reply means for the caller.
+struct ReplyError {
+    bool model_missing = false;  // ask another model
+    bool money = false;  // quota or billing: asking again cannot help
+    std::string reason;  // the upstream's message and code, for the error log;
+                         // one line, without keys, of at most 500 bytes
+};
+
+[[nodiscard]] ReplyError read_error(int status, std::string_view body);
+
+// Reads a streamed reply: feed bytes as they come, cut anywhere.
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html)
+class StreamReader {
+public:
+    // `max_size` bounds the answer's text and each line, in bytes.
+    explicit StreamReader(std::size_t max_size) : max_size_(max_size) {}
+
+    // Appends to `piece` what can be handed on: all text but white space that
+    // may turn out to be the answer's end (and leading white space).  Returns
+    // false once the stream is not worth reading on: broken, an error event,
+    // or larger than max_size; then finish() says why.
+    [[nodiscard]] bool feed(std::string_view bytes, std::string& piece);
+
+    // To be called when the reply has ended, or feed() returned false.
+    [[nodiscard]] std::optional<Answer> finish(Problem& problem);
+
+private:
+    void take_line(std::string_view line, std::string& piece);
+    void take_data(std::string_view data, std::string& piece);
+
+    const std::size_t max_size_;
+    std::string line_;  // the one not yet ended
+    std::string data_;  // of the event not yet ended
+    std::string blank_;  // white space held back
+    Answer answer_;
+    std::string finish_reason_;
+    bool refused_ = false;
+    bool done_ = false;  // [DONE] was seen
+    Problem problem_;
+};
+
+}  // namespace chatbot

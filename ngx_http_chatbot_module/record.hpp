@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace chatbot {
+
+// One row of request_logs.
+struct Record {
+    std::string ip_address;
+    std::string request_text;
+    std::string response_text;
+    const char* status = "error";  // "success", "cached", "error"
+    std::int64_t timestamp_ms = 0;  // arrival, milliseconds since the epoch
+    std::string request_id;
+    std::string model;              // empty: null
+    const char* cache_status = "";  // as $chatbot_cache_status; empty: null
+    int http_status = 0;
+    int duration_ms = 0;
+    std::int32_t prompt_tokens = -1;      // -1: null
+    std::int32_t completion_tokens = -1;  // -1: null
+};
+
+// Appends the record as one line of JSON, "\n" included, its members named as
+// the table's columns, `timestamp` in ISO 8601, UTC.  Call it in any thread.
+void append_line(std::string& out, const Record& record);
+
+}  // namespace chatbot
