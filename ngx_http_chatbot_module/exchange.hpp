@@ -15,7 +15,7 @@ namespace chatbot {
 struct Answer {
     std::string text;  // trimmed, never empty
     std::string model;
-    std::int64_t created = 0;     // seconds since the epoch
+    std::int64_t created = 0;             // seconds since the epoch
     std::int32_t prompt_tokens = -1;      // -1: not told
     std::int32_t completion_tokens = -1;  // -1: not told
     bool complete = false;  // finish_reason "stop", no refusal: worth keeping
@@ -23,9 +23,9 @@ struct Answer {
 
 // Why there is no answer.
 struct Problem {
-    int status = 0;       // of the HTTP response, 0: no problem
-    std::string detail;   // for the client: no secret, no upstream's words
-    std::string reason;   // for the error log, may be empty; never a secret
+    int status = 0;         // of the HTTP response, 0: no problem
+    std::string detail;     // for the client: no secret, no upstream's words
+    std::string reason;     // for the error log, may be empty; never a secret
     int retry_after_s = 0;  // 0: not told
 
     explicit operator bool() const { return status != 0; }
@@ -39,18 +39,38 @@ struct Notice {
     std::string text;  // one line, no secret
 };
 
+// How the cache took part in an answer; the words of nginx's
+// $upstream_cache_status.
+enum class CacheStatus { none, miss, hit, collapsed };
+
+// "MISS" and so on; "" for none.
+[[nodiscard]] constexpr const char* to_string(CacheStatus status)
+{
+    switch (status) {
+        case CacheStatus::miss:
+            return "MISS";
+        case CacheStatus::hit:
+            return "HIT";
+        case CacheStatus::collapsed:
+            return "COLLAPSED";
+        case CacheStatus::none:
+            break;
+    }
+    return "";
+}
+
 // Names one flight, see conductor.hpp.  Never used twice by a worker process.
 using FlightId = std::uint64_t;
 
 // How to ask a model.  Belongs to the configuration: made once, then only read,
 // and alive as long as the worker process.
 struct ModelSettings {
-    std::string url;      // base URL without a slash at its end
-    std::string api_key;  // empty: no Authorization header is sent
+    std::string url;                  // base URL without a slash at its end
+    std::string api_key;              // empty: no Authorization header is sent
     std::vector<std::string> models;  // in the order of preference, never empty
     std::string system_prompt;        // empty: none is sent
     std::vector<std::pair<std::string, std::string>> params;  // name, JSON text
-    std::size_t answer_max_size = 1024 * 1024;  // bytes
+    std::size_t answer_max_size = 1024 * 1024;                // bytes
     int connect_timeout_ms = 5000;
     int read_timeout_ms = 60000;  // between two bytes of a reply
     int timeout_ms = 120000;      // in all, retries included
@@ -74,9 +94,9 @@ struct ModelEvent {
 
     FlightId flight = 0;
     Kind kind = Kind::failed;
-    std::string piece;  // piece: what the model wrote since the last one
-    Answer answer;      // answered: with the whole text
-    Problem problem;    // failed
+    std::string piece;    // piece: what the model wrote since the last one
+    Answer answer;        // answered: with the whole text
+    Problem problem;      // failed
     int duration_ms = 0;  // answered, failed: since the call was taken
 };
 
@@ -88,8 +108,8 @@ struct CacheItem {
     Kind kind = Kind::lookup;
     FlightId flight = 0;  // lookup
     std::string key;
-    int expire_s = 0;     // store
-    Answer answer;        // store: what to keep; lookup: what was found, if hit
+    int expire_s = 0;  // store
+    Answer answer;     // store: what to keep; lookup: what was found, if hit
     Status status = Status::unavailable;  // out
 };
 

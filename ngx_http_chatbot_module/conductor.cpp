@@ -1,0 +1,462 @@
+#include "conductor.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace chatbot {
+
+namespace {
+
+// Time that the model's own timeout gets to come back before the conductor
+// answers for it.
+constexpr int grace_ms = 1000;
+
+constexpr int min_backoff_ms = 100;
+constexpr int max_backoff_ms = 5000;
+
+Reply refusal(const char* detail)
+{
+    Reply reply;
+    reply.problem = {503, detail, "", 1};
+    return reply;
+}
+
+std::string lock_key(const Route& route, std::string key)
+{
+    auto address = &route;
+    return key.append(reinterpret_cast<const char*>(&address), sizeof address);
+}
+
+}  // namespace
+
+struct Conductor::Seat {
+    Waiter* waiter;  // null: gone
+    Record record;
+    std::size_t journal;
+    std::uint64_t since_ms;
+    CacheStatus status = CacheStatus::none;
+    bool stream = false;
+};
+
+struct Conductor::Flight {
+    FlightId id;
+    const Route& route;
+    std::string key;
+    bool asking = false;  // the model was asked
+    std::vector<std::unique_ptr<Seat>> seats{};
+    std::string received{};  // in pieces
+};
+
+Conductor::Conductor(Services& services, std::size_t caches,
+                     std::size_t journals, std::size_t max_in_flight)
+    : services_(services),
+      max_in_flight_(max_in_flight),
+      caches_(caches),
+      lines_(journals)
+{
+}
+
+Conductor::~Conductor() = default;
+
+Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
+                                std::string key, Record record, bool stream)
+{
+    auto seat = std::make_unique<Seat>(
+        Seat{&waiter, std::move(record), route.journal, services_.now_ms()});
+    auto handle = seat.get();
+    seat->stream = stream;
+    ++in_flight_;
+
+    const char* refused = nullptr;
+    if (in_flight_ > max_in_flight_) {
+        refused = "Too many requests are in progress.";
+    } else if (route.journal != Route::none &&
+               !services_.has_room(route.journal)) {
+        refused = "The request cannot be recorded at the moment.";
+    }
+    if (refused) {
+        settle(std::move(seat), std::make_shared<Reply>(refusal(refused)));
+        services_.settle_soon();
+        return handle;
+    }
+
+    if (route.cache_lock) {
+        auto it = by_key_.find(lock_key(route, key));
+        if (it != by_key_.end()) {
+            auto& flight = *it->second;
+            seat->status = CacheStatus::collapsed;
+            if (stream && !flight.received.empty()) {
+                waiter.on_piece(flight.received);
+            }
+            flight.seats.push_back(std::move(seat));
+            return handle;
+        }
+    }
+
+    auto& flight = take_off(route, std::move(key));
+    seat->status = CacheStatus::miss;
+    flight.seats.push_back(std::move(seat));
+
+    if (cache_up(route)) {
+        look_up(flight);
+    } else {
+        ask_model(flight);
+    }
+
+    return handle;
+}
+
+void Conductor::leave(Seat* seat)
+{
+    seat->waiter = nullptr;
+}
+
+Conductor::Flight& Conductor::take_off(const Route& route, std::string key)
+{
+    auto id = ++last_id_;
+    auto flight = std::make_unique<Flight>(Flight{id, route, std::move(key)});
+    if (route.cache_lock) {
+        by_key_.emplace(lock_key(route, flight->key), flight.get());
+    }
+
+    return *flights_.emplace(id, std::move(flight)).first->second;
+}
+
+bool Conductor::cache_up(const Route& route) const
+{
+    return route.cache != Route::none && !caches_[route.cache].down;
+}
+
+void Conductor::look_up(Flight& flight)
+{
+    CacheItem item;
+    item.kind = CacheItem::Kind::lookup;
+    item.flight = flight.id;
+    item.key = flight.key;
+
+    if (!services_.ask_cache(flight.route.cache, std::move(item))) {
+        ask_model(flight);
+        return;
+    }
+
+    set_alarm({services_.now_ms() + flight.route.cache_timeout_ms,
+               Alarm::Kind::lookup, flight.id});
+}
+
+void Conductor::ask_model(Flight& flight)
+{
+    ModelCall call;
+    call.flight = flight.id;
+    call.settings = flight.route.model;
+    call.question = flight.seats.front()->record.request_text;
+    call.stream = std::any_of(flight.seats.begin(), flight.seats.end(),
+                              [](const auto& seat) { return seat->stream; });
+    flight.asking = true;
+
+    if (!services_.ask_model(std::move(call))) {
+        land(flight, refusal("Too many requests are in progress."));
+        services_.settle_soon();
+        return;
+    }
+
+    set_alarm({services_.now_ms() + flight.route.model->timeout_ms + grace_ms,
+               Alarm::Kind::answer, flight.id});
+}
+
+// Answers all who wait, and lets go of them: the flight itself may go on.
+void Conductor::dismiss(Flight& flight, Reply reply)
+{
+    if (flight.route.cache_lock) {
+        by_key_.erase(lock_key(flight.route, flight.key));
+    }
+
+    auto shared = std::make_shared<const Reply>(std::move(reply));
+    for (auto& seat : std::exchange(flight.seats, {})) {
+        settle(std::move(seat), shared);
+    }
+}
+
+void Conductor::land(Flight& flight, Reply reply)
+{
+    dismiss(flight, std::move(reply));
+    flights_.erase(flight.id);
+}
+
+void Conductor::settle(std::unique_ptr<Seat> seat,
+                       std::shared_ptr<const Reply> reply)
+{
+    if (reply->hit) {
+        seat->status = CacheStatus::hit;
+    }
+    settled_.push_back({std::move(seat), std::move(reply)});
+}
+
+void Conductor::on_cache(std::size_t cache, std::vector<CacheItem>& batch)
+{
+    for (auto& item : batch) {
+        if (item.kind == CacheItem::Kind::store) {
+            continue;  // Redis may be full and answer lookups all the same
+        }
+
+        if (item.status == CacheItem::Status::unavailable) {
+            on_unavailable(cache, item.kind == CacheItem::Kind::probe);
+        } else {
+            caches_[cache] = {};
+        }
+        if (item.kind == CacheItem::Kind::lookup) {
+            on_lookup(item);
+        }
+    }
+
+    on_settle();
+}
+
+void Conductor::on_lookup(CacheItem& item)
+{
+    auto flight = find(item.flight);
+    if (!flight || flight->asking) {
+        return;
+    }
+
+    if (item.status != CacheItem::Status::hit) {
+        ask_model(*flight);
+        return;
+    }
+
+    auto age_s = services_.time_s() - item.answer.created;
+    auto left_s = flight->route.cache_valid_s - age_s;
+
+    Reply reply;
+    reply.hit = true;
+    reply.ttl_s = static_cast<int>(
+        std::clamp<std::int64_t>(left_s, 0, flight->route.cache_valid_s));
+    reply.answer = std::move(item.answer);
+    land(*flight, std::move(reply));
+}
+
+// A cache that is down is not asked; probes at growing intervals find out when
+// it is back.
+void Conductor::on_unavailable(std::size_t cache, bool probed)
+{
+    auto& health = caches_[cache];
+    if (health.down && !probed) {
+        return;  // a probe is under way
+    }
+
+    health.down = true;
+    health.backoff_ms =
+        std::clamp(2 * health.backoff_ms, min_backoff_ms, max_backoff_ms);
+    set_alarm(
+        {services_.now_ms() + health.backoff_ms, Alarm::Kind::probe, cache});
+
+    // Those whose lookup is still queued need not wait for it.
+    std::vector<Flight*> looking;
+    for (auto& [id, flight] : flights_) {
+        if (!flight->asking && flight->route.cache == cache) {
+            looking.push_back(flight.get());
+        }
+    }
+    for (auto flight : looking) {
+        ask_model(*flight);
+    }
+}
+
+void Conductor::probe(std::size_t cache)
+{
+    CacheItem item;
+    item.kind = CacheItem::Kind::probe;
+    if (caches_[cache].down && !services_.ask_cache(cache, std::move(item))) {
+        on_unavailable(cache, true);
+    }
+}
+
+void Conductor::store(const Flight& flight, const Answer& answer)
+{
+    CacheItem item;
+    item.kind = CacheItem::Kind::store;
+    item.key = flight.key;
+    item.expire_s = flight.route.cache_valid_s;
+    item.answer = answer;
+
+    // Refused only if Redis is far behind; then the answer is asked for again.
+    (void)services_.ask_cache(flight.route.cache, std::move(item));
+}
+
+void Conductor::on_model(std::vector<ModelEvent> events,
+                         std::vector<ModelCall>& refused)
+{
+    for (auto& event : events) {
+        on_event(event);
+    }
+
+    for (auto& call : refused) {
+        if (auto flight = find(call.flight)) {
+            land(*flight, refusal("Too many requests are in progress."));
+        }
+    }
+
+    on_settle();
+}
+
+void Conductor::on_event(ModelEvent& event)
+{
+    auto flight = find(event.flight);
+    if (!flight) {
+        return;
+    }
+
+    if (event.kind == ModelEvent::Kind::piece) {
+        flight->received += event.piece;
+        for (auto& seat : flight->seats) {
+            if (seat->stream && seat->waiter) {
+                seat->waiter->on_piece(event.piece);
+            }
+        }
+        return;
+    }
+
+    Reply reply;
+    reply.upstream_ms = event.duration_ms;
+    reply.problem = std::move(event.problem);
+
+    if (event.kind == ModelEvent::Kind::answered) {
+        reply.stored = event.answer.complete && cache_up(flight->route);
+        if (reply.stored) {
+            store(*flight, event.answer);
+        }
+        reply.answer = std::move(event.answer);
+    }
+
+    land(*flight, std::move(reply));
+}
+
+void Conductor::set_alarm(Alarm alarm)
+{
+    alarms_.push(alarm);
+    if (alarms_.top().when_ms == alarm.when_ms) {
+        services_.set_timer(alarm.when_ms);
+    }
+}
+
+void Conductor::on_timer()
+{
+    while (!alarms_.empty() && alarms_.top().when_ms <= services_.now_ms()) {
+        auto alarm = alarms_.top();
+        alarms_.pop();
+        on_alarm(alarm);
+    }
+
+    if (!alarms_.empty()) {
+        services_.set_timer(alarms_.top().when_ms);
+    }
+
+    on_settle();
+}
+
+void Conductor::on_alarm(const Alarm& alarm)
+{
+    if (alarm.kind == Alarm::Kind::probe) {
+        probe(alarm.id);
+        return;
+    }
+
+    auto flight = find(alarm.id);
+    if (!flight) {
+        return;
+    }
+
+    if (alarm.kind == Alarm::Kind::lookup) {
+        if (!flight->asking) {
+            ask_model(*flight);
+        }
+        return;
+    }
+
+    Reply reply;
+    reply.problem = {504, "The model did not answer in time.",
+                     "the model's thread did not answer in time"};
+    dismiss(*flight, std::move(reply));
+}
+
+void Conductor::on_settle()
+{
+    auto settled = std::exchange(settled_, {});
+    write_records(settled);
+
+    for (auto& [seat, reply] : settled) {
+        --in_flight_;
+        if (auto waiter = std::exchange(seat->waiter, nullptr)) {
+            waiter->on_answer(*reply, seat->status);
+        }
+    }
+}
+
+// One write for each journal.  Who cannot be recorded gets a 503.
+void Conductor::write_records(std::vector<Settled>& settled)
+{
+    constexpr int client_closed_request = 499;  // nginx's own
+
+    for (auto& [seat, reply] : settled) {
+        if (seat->journal == Route::none) {
+            continue;
+        }
+
+        auto& record = seat->record;
+        auto& problem = reply->problem;
+        record.status = problem ? "error" : reply->hit ? "cached" : "success";
+        record.response_text =
+            problem ? "Error: " + problem.detail : reply->answer.text;
+        record.http_status = !seat->waiter ? client_closed_request
+                             : problem     ? problem.status
+                                           : 200;
+        record.model = reply->answer.model;
+        record.prompt_tokens = reply->answer.prompt_tokens;
+        record.completion_tokens = reply->answer.completion_tokens;
+        record.cache_status = to_string(seat->status);
+        record.duration_ms =
+            static_cast<int>(services_.now_ms() - seat->since_ms);
+        append_line(lines_[seat->journal], record);
+    }
+
+    for (std::size_t journal = 0; journal < lines_.size(); ++journal) {
+        auto& lines = lines_[journal];
+        if (lines.empty()) {
+            continue;
+        }
+
+        if (!services_.record(journal, lines)) {
+            auto unrecorded = std::make_shared<const Reply>(
+                refusal("The request cannot be recorded at the moment."));
+            for (auto& [seat, reply] : settled) {
+                if (seat->journal == journal) {
+                    reply = unrecorded;
+                }
+            }
+        }
+        lines.clear();
+    }
+}
+
+void Conductor::on_exit()
+{
+    for (auto& [id, flight] : flights_) {
+        for (auto& seat : flight->seats) {
+            seat->waiter = nullptr;
+        }
+        dismiss(*flight, refusal("The server was stopped."));
+    }
+    for (auto& settled : settled_) {
+        settled.seat->waiter = nullptr;
+    }
+
+    flights_.clear();
+    on_settle();
+}
+
+Conductor::Flight* Conductor::find(FlightId id)
+{
+    auto it = flights_.find(id);
+    return it == flights_.end() ? nullptr : it->second.get();
+}
+
+}  // namespace chatbot

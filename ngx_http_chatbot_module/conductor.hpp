@@ -1,0 +1,191 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <queue>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "exchange.hpp"
+#include "record.hpp"
+
+namespace chatbot {
+
+// Where the questions of one location go.  Belongs to the configuration: made
+// once, then only read, and alive as long as the worker process.
+struct Route {
+    static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+    const ModelSettings* model = nullptr;
+    std::size_t cache = none;    // which of the caches
+    std::size_t journal = none;  // which of the journals
+    int cache_timeout_ms = 250;
+    int cache_valid_s = 3600;
+    bool cache_lock = true;
+};
+
+// What a waiter gets.
+struct Reply {
+    Answer answer;         // if there is no problem
+    Problem problem;       // if it is set
+    bool hit = false;      // the answer is the cache's
+    bool stored = false;   // the answer goes to the cache
+    int ttl_s = 0;         // of a hit: how long it stays valid
+    int upstream_ms = -1;  // how long the model took; -1: it was not asked
+};
+
+// Who waits for an answer.
+class Waiter {
+public:
+    // What the model wrote since the last piece.  Only called for those who
+    // asked for a stream, always before on_answer().
+    virtual void on_piece(std::string_view piece) = 0;
+
+    // The end.  The conductor no longer knows this waiter when it calls this.
+    virtual void on_answer(const Reply& reply, CacheStatus status) = 0;
+
+protected:
+    ~Waiter() = default;
+};
+
+// The Conductor knows what happens next to each question: cache, model, record,
+// answer.
+//
+// A *flight* is what is known of one question on its way.  Equal questions join
+// the flight that is there, so they are asked once.  A waiter that leaves is
+// taken off its flight; the flight goes on, since its answer is paid for.
+//
+// Threads:  everything happens on the event loop.
+// Promise:  every waiter that does not leave is answered exactly once, and
+// never
+//           from within ask(): at the latest a second after the model's
+//           timeout. Everything asked is recorded once, before it is answered.
+class Conductor {
+public:
+    // What the conductor wants done.  Results come back through the on_x()
+    // members, never from within these calls.
+    class Services {
+    public:
+        // Monotonic, in milliseconds.
+        virtual std::uint64_t now_ms() = 0;
+
+        // Seconds since the epoch.
+        virtual std::int64_t time_s() = 0;
+
+        // on_timer() is to be called at this time (of now_ms()), instead of
+        // the time that was set before.
+        virtual void set_timer(std::uint64_t when_ms) = 0;
+
+        // on_settle() is to be called soon.
+        virtual void settle_soon() = 0;
+
+        // False: too many wait; the item is as it was.
+        virtual bool ask_model(ModelCall&& call) = 0;
+        virtual bool ask_cache(std::size_t cache, CacheItem&& item) = 0;
+
+        // Whether records can be made; makes whole lines durable.
+        virtual bool has_room(std::size_t journal) = 0;
+        virtual bool record(std::size_t journal, std::string_view lines) = 0;
+
+    protected:
+        ~Services() = default;
+    };
+
+    // Names a waiter's place on its flight, from ask() until on_answer().
+    struct Seat;
+
+    Conductor(Services& services, std::size_t caches, std::size_t journals,
+              std::size_t max_in_flight);
+    ~Conductor();
+
+    Conductor(const Conductor&) = delete;
+    Conductor& operator=(const Conductor&) = delete;
+
+    // Asks record.request_text.  `key` names equal questions; `record` holds
+    // what is known by now.  The route outlives the conductor.
+    Seat* ask(Waiter& waiter, const Route& route, std::string key,
+              Record record, bool stream = false);
+
+    // The waiter is gone.  Its request is recorded all the same, with status
+    // 499, once its flight has ended.
+    void leave(Seat* seat);
+
+    // How many questions have no answer yet, those whose waiter left included.
+    [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
+
+    void on_cache(std::size_t cache, std::vector<CacheItem>& batch);
+
+    // `refused` are calls that could not be handed to the model.
+    void on_model(std::vector<ModelEvent> events,
+                  std::vector<ModelCall>& refused);
+    void on_timer();
+    void on_settle();
+
+    // The end of the process: all waiters are gone, what has no answer is
+    // recorded as failed.
+    void on_exit();
+
+private:
+    struct Flight;
+
+    // A waiter that was answered, but not yet recorded.
+    struct Settled {
+        std::unique_ptr<Seat> seat;
+        std::shared_ptr<const Reply> reply;
+    };
+
+    // Something to look after at a time of now_ms().
+    struct Alarm {
+        enum class Kind { lookup, answer, probe };
+
+        std::uint64_t when_ms;
+        Kind kind;
+        std::uint64_t id;  // of a flight, or which cache
+
+        bool operator>(const Alarm& other) const
+        {
+            return when_ms > other.when_ms;
+        }
+    };
+
+    // What is known of a cache's health.
+    struct Cache {
+        bool down = false;
+        int backoff_ms = 0;
+    };
+
+    Flight& take_off(const Route& route, std::string key);
+    void look_up(Flight& flight);
+    void ask_model(Flight& flight);
+    void land(Flight& flight, Reply reply);
+    void dismiss(Flight& flight, Reply reply);
+    void settle(std::unique_ptr<Seat> seat, std::shared_ptr<const Reply> reply);
+    void store(const Flight& flight, const Answer& answer);
+    void on_lookup(CacheItem& item);
+    void on_event(ModelEvent& event);
+    void on_unavailable(std::size_t cache, bool probed);
+    void probe(std::size_t cache);
+    void set_alarm(Alarm alarm);
+    void on_alarm(const Alarm& alarm);
+    void write_records(std::vector<Settled>& settled);
+    [[nodiscard]] bool cache_up(const Route& route) const;
+    [[nodiscard]] Flight* find(FlightId id);
+
+    Services& services_;
+    const std::size_t max_in_flight_;
+
+    std::size_t in_flight_ = 0;
+    FlightId last_id_ = 0;
+    std::unordered_map<FlightId, std::unique_ptr<Flight>> flights_;
+    std::unordered_map<std::string, Flight*> by_key_;  // those one may join
+    std::vector<Cache> caches_;
+    std::vector<std::string> lines_;  // of each journal, while settling
+    std::vector<Settled> settled_;
+    std::priority_queue<Alarm, std::vector<Alarm>, std::greater<>> alarms_;
+};
+
+}  // namespace chatbot
