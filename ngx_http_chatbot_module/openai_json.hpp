@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,8 +20,8 @@ namespace chatbot {
                                        std::string_view model,
                                        std::string_view question, bool stream);
 
-// Whether `text` may be the value of a chatbot_param: returns it as JSON text;
-// what is no JSON by itself is taken for a string.
+// The value of a chatbot_param as JSON text: `text` itself if it is JSON, else
+// as a string.
 [[nodiscard]] std::string param_value(std::string_view text);
 
 // What a reply of status 200 says.  On failure `problem` is set (502), with a
@@ -31,19 +32,26 @@ namespace chatbot {
 // What an error reply means for the caller.
 struct ReplyError {
     bool model_missing = false;  // ask another model
-    bool money = false;  // quota or billing: asking again cannot help
-    std::string reason;  // the upstream's message and code, for the error log;
-                         // one line, without keys, of at most 500 bytes
+    bool money = false;          // quota or billing: asking again cannot help
+    std::string reason;  // for the error log: the upstream's code and message,
+                         // or how its body starts if it has none; may be empty;
+                         // one line of at most 500 bytes, without what looks
+                         // like an OpenAI key
 };
 
 [[nodiscard]] ReplyError read_error(int status, std::string_view body);
 
 // Reads a streamed reply: feed bytes as they come, cut anywhere.
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html)
+//
+// Memory:   bounded by some times max_size.
 class StreamReader {
 public:
-    // `max_size` bounds the answer's text and each line, in bytes.
-    explicit StreamReader(std::size_t max_size) : max_size_(max_size) {}
+    // `max_size` bounds the answer's text, in bytes.
+    explicit StreamReader(std::size_t max_size)
+        : max_size_(max_size)
+    {
+    }
 
     // Appends to `piece` what can be handed on: all text but white space that
     // may turn out to be the answer's end (and leading white space).  Returns
@@ -51,18 +59,21 @@ public:
     // or larger than max_size; then finish() says why.
     [[nodiscard]] bool feed(std::string_view bytes, std::string& piece);
 
-    // To be called when the reply has ended, or feed() returned false.
+    // To be called once, when the reply has ended or feed() returned false.  A
+    // stream that ended before the model did is a failure.
     [[nodiscard]] std::optional<Answer> finish(Problem& problem);
 
 private:
-    void take_line(std::string_view line, std::string& piece);
-    void take_data(std::string_view data, std::string& piece);
+    void take_line(std::string& piece);
+    void take_event(std::string& piece);
+    void take_text(std::string_view text, std::string& piece);
 
     const std::size_t max_size_;
-    std::string line_;  // the one not yet ended
-    std::string data_;  // of the event not yet ended
-    std::string blank_;  // white space held back
-    Answer answer_;
+    std::string line_;       // the one not yet ended
+    bool after_cr_ = false;  // a "\n" would belong to the line before
+    std::string data_;       // of the event not yet ended
+    Answer answer_;          // its text is what was handed on
+    std::string blank_;      // white space held back
     std::string finish_reason_;
     bool refused_ = false;
     bool done_ = false;  // [DONE] was seen
