@@ -1,0 +1,109 @@
+# "make help" lists the targets.
+
+MAKEFLAGS += --no-print-directory --jobs=$(shell nproc)
+
+NGINX_SRC = /usr/share/nginx/src
+NGINX_CONF_FLAGS = $(or $(shell bash -c '. $(NGINX_SRC)/conf_flags && \
+	echo "$${NGX_CONF_FLAGS[@]}"' 2>/dev/null),--with-compat --with-threads)
+SANITIZE =
+
+build_packages = g++ pkg-config nginx-dev libhiredis-dev libpq-dev libcjson-dev \
+	libcurl4-openssl-dev libutf8proc-dev libssl-dev
+run_packages = nginx redis-server postgresql perl ca-certificates
+test_packages = libgtest-dev
+
+version := $(shell sed -n 's/^.define NGINX_VERSION *"\(.*\)"/\1/p' \
+	$(NGINX_SRC)/src/core/nginx.h 2>/dev/null)
+BUILD := build$(if $(filter-out file,$(origin NGINX_SRC)),/$(version))
+
+ifeq ($(SANITIZE),)
+cc_opt = -g -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
+ld_opt = -Wl,-z,relro,-z,now
+else
+# nginx itself is not instrumented, so the sanitizer has to be preloaded; and with
+# it libstdc++, whose throw it intercepts at start.
+sanitizer := $(if $(findstring thread,$(SANITIZE)),tsan,asan)
+BUILD := $(BUILD)/$(sanitizer)
+cc_opt = -g -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
+	-fno-sanitize-recover=all
+ld_opt = -fsanitize=$(SANITIZE)
+export CHATBOT_PRELOAD = $(shell $(CC) -print-file-name=lib$(sanitizer).so \
+	):$(shell $(CC) -print-file-name=libstdc++.so)
+export LSAN_OPTIONS = suppressions=$(CURDIR)/t/lib/lsan.supp
+export UBSAN_OPTIONS = print_stacktrace=1
+endif
+
+tree := $(BUILD)/nginx-$(version)
+module := $(BUILD)/ngx_http_chatbot_module.so
+export CHATBOT_MODULE = $(CURDIR)/$(module)
+
+all: $(module)
+
+help:
+	@echo 'make          builds $(module)'
+	@echo '              against the installed nginx; against another with'
+	@echo '              NGINX_SRC=DIR and its NGINX_CONF_FLAGS="--with-..."'
+	@echo 'make run      serves on port 8000, with its own Redis and PostgreSQL'
+	@echo 'make test     runs all tests'
+	@echo 'make bench    measures'
+	@echo 'make format   formats the C++ sources'
+	@echo 'make clean    removes what was built'
+	@echo 'SANITIZE=address,undefined or =thread builds and tests with these'
+
+# nginx's configure writes where it stands; so it stands in a directory of links
+# to nginx's sources, of which the headers are enough.
+$(tree)/objs/Makefile: config config.make
+	@test -n "$(version)" || \
+		{ echo "no nginx in $(NGINX_SRC): apt-get install nginx-dev"; exit 1; }
+	mkdir -p $(tree)
+	ln -sfn $(abspath $(NGINX_SRC)/src $(NGINX_SRC)/auto) $(tree)
+	cd $(tree) && $(abspath $(firstword \
+			$(wildcard $(NGINX_SRC)/configure $(NGINX_SRC)/auto/configure))) \
+		$(NGINX_CONF_FLAGS) --with-cc-opt='$(cc_opt)' --with-ld-opt='$(ld_opt)' \
+		--add-dynamic-module=$(CURDIR) >configure.log || \
+		{ cat configure.log; rm -f objs/Makefile; exit 1; }
+
+# The dependencies of our objects are known to nginx's Makefile.
+$(module): $(tree)/objs/Makefile FORCE
+	$(MAKE) -C $(tree) -f objs/Makefile modules
+	ln -f $(tree)/objs/$(@F) $@
+
+# The unit tests link the module's own objects, those that know no nginx.
+unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*.cpp))
+core_objects := $(patsubst %.cpp,$(tree)/objs/addon/%.o,$(filter-out \
+	ngx_http_chatbot_module/ngx_%,$(wildcard ngx_http_chatbot_module/*.cpp)))
+libs = $(shell pkg-config --libs hiredis libpq libcjson libcurl libutf8proc \
+	libcrypto; pkg-config --libs hiredis_ssl 2>/dev/null) -lgtest_main -lgtest
+
+$(BUILD)/unit_tests: $(unit_objects) $(core_objects)
+	$(CXX) $(ld_opt) -o $@ $^ $(libs)
+
+$(core_objects): $(module) ;
+
+$(unit_objects): $(BUILD)/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -Wall -Wextra -Werror $(cc_opt) -MMD -MP \
+		-Ingx_http_chatbot_module -c -o $@ $<
+
+-include $(unit_objects:.o=.d)
+
+run:
+	t/lib/install-packages $(build_packages) $(run_packages)
+	$(MAKE) all
+	t/lib/run
+
+test:
+	t/lib/install-packages $(build_packages) $(run_packages) $(test_packages)
+	$(MAKE) all $(BUILD)/unit_tests
+	prove -j2 t
+
+bench: all
+	t/bench/run.pl
+
+format:
+	clang-format -i ngx_http_chatbot_module/*.[ch]pp t/unit/*.cpp
+
+clean:
+	rm -rf build
+
+.PHONY: all help run test bench format clean FORCE
