@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -40,7 +41,8 @@ struct Slice {
 
 class Journal {
 public:
-    // `dir` exists.  `max_size` bounds all segments in it, in bytes.
+    // `dir` exists.  `max_size` bounds all segments in it, in bytes, give or
+    // take a segment for each process that writes there.
     Journal(std::string dir, std::string name, std::uint64_t max_size);
 
     // Leaves behind what is not shipped, removes what is.
@@ -50,7 +52,8 @@ public:
     Journal& operator=(const Journal&) = delete;
 
     // Whether more can be appended: there is room in the current segment
-    // (whose blocks are allocated ahead) or a further one could be made.
+    // (whose blocks are allocated ahead) or a further one could be made.  The
+    // last quarter of a segment is kept for requests that were let in already.
     [[nodiscard]] bool has_room();
 
     // Appends whole lines with one write(2), all or nothing.
@@ -59,13 +62,15 @@ public:
     // Why has_room() or append() last returned false, for the error log.
     [[nodiscard]] const std::string& error() const { return error_; }
 
-    // The oldest lines not yet shipped, of one segment; the slice stays valid
-    // until shipped() is called.  At most about max_slice bytes, but whole
-    // lines only.
-    [[nodiscard]] Slice next_slice() const;
+    // The oldest lines not yet shipped, of one segment; read_slice() takes as
+    // much of them as makes a good batch.  The slice stays valid until
+    // shipped() is called, whatever is appended or adopted meanwhile.
+    [[nodiscard]] Slice next_slice();
 
-    // Bytes [from, from + n) of next_slice() are committed.  Removes a segment
-    // that is done with, empties the current one.
+    // The first `n` bytes of the last next_slice() are committed, and nobody
+    // reads that slice any more: a segment that is done with is removed, the
+    // current one emptied (at most once a second, unless it is large, and by
+    // next_slice() if it was too early then).
     void shipped(std::uint64_t n);
 
     // Puts segments that find_orphans() found in front of the queue.
@@ -76,6 +81,28 @@ public:
 
     static constexpr std::uint64_t max_segment = 4 * 1024 * 1024;
     static constexpr std::uint64_t max_slice = 1024 * 1024;
+
+private:
+    bool fits(std::uint64_t n) const;
+    bool rotate();
+    bool make(Segment& segment);
+    bool reserve(const Segment& segment);
+    void retire();
+    void empty_current();
+    bool fail(const std::string& path, int error);
+
+    const std::string dir_;
+    const std::string name_;
+    const std::uint64_t max_size_;
+    const std::uint64_t segment_size_;
+
+    Segment current_;            // the one written to; fd -1: none
+    std::deque<Segment> queue_;  // the others, oldest first
+    int shipping_ = -1;          // fd of the last next_slice()
+    unsigned made_ = 0;          // segments so far
+    std::string error_;
+    std::chrono::steady_clock::time_point retry_at_;  // make none before
+    std::chrono::steady_clock::time_point empty_at_;
 };
 
 // Locks and returns the segments in `dir` whose name starts with `prefix` and
@@ -84,12 +111,12 @@ public:
 [[nodiscard]] std::vector<Segment> find_orphans(const std::string& dir,
                                                 const std::string& prefix);
 
-// Reads a slice into `lines`: whole lines, at most about Journal::max_slice
-// bytes of it (more only if a single line is longer).  Returns false if it
-// cannot be read.
+// Reads a slice into `lines`: whole lines, at most Journal::max_slice bytes of
+// it (more only if a single line is longer).  Returns false if it cannot be
+// read.
 [[nodiscard]] bool read_slice(const Slice& slice, std::string& lines);
 
-// Appends lines that PostgreSQL refuses to DIR/rejected.jsonl.
+// Appends lines that PostgreSQL refuses to DIR/rejected.jsonl, all or nothing.
 [[nodiscard]] bool set_aside(const std::string& dir, std::string_view lines);
 
 }  // namespace chatbot
