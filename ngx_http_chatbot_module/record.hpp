@@ -10,7 +10,7 @@ struct Record {
     std::string ip_address;
     std::string request_text;
     std::string response_text;
-    const char* status = "error";  // "success", "cached", "error"
+    const char* status = "error";   // "success", "cached", "error"
     std::int64_t timestamp_ms = 0;  // arrival, milliseconds since the epoch
     std::string request_id;
     std::string model;              // empty: null
@@ -22,7 +22,8 @@ struct Record {
 };
 
 // Appends the record as one line of JSON, "\n" included, its members named as
-// the table's columns, `timestamp` in ISO 8601, UTC.  Call it in any thread.
+// the table's columns, `timestamp` in ISO 8601, UTC; what is null is left out.
+// The texts must be UTF-8 without U+0000.  Call it in any thread.
 void append_line(std::string& out, const Record& record);
 
 }  // namespace chatbot
