@@ -437,18 +437,23 @@ void Conductor::write_records(std::vector<Settled>& settled)
     }
 }
 
-void Conductor::on_exit()
+void Conductor::leave_all()
 {
     for (auto& [id, flight] : flights_) {
         for (auto& seat : flight->seats) {
             seat->waiter = nullptr;
         }
-        dismiss(*flight, refusal("The server was stopped."));
     }
     for (auto& settled : settled_) {
         settled.seat->waiter = nullptr;
     }
+}
 
+void Conductor::close()
+{
+    for (auto& [id, flight] : flights_) {
+        dismiss(*flight, refusal("The server was stopped."));
+    }
     flights_.clear();
     on_settle();
 }

@@ -26,6 +26,8 @@ struct Route {
     int cache_timeout_ms = 250;
     int cache_valid_s = 3600;
     bool cache_lock = true;
+
+    bool operator==(const Route&) const = default;
 };
 
 // What a waiter gets.
@@ -125,9 +127,10 @@ public:
     void on_timer();
     void on_settle();
 
-    // The end of the process: all waiters are gone, what has no answer is
-    // recorded as failed.
-    void on_exit();
+    // The process is about to end: first all waiters are gone, then, when no
+    // results will come any more, what has no answer is recorded as failed.
+    void leave_all();
+    void close();
 
 private:
     struct Flight;

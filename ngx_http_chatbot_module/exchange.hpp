@@ -77,6 +77,8 @@ struct ModelSettings {
     int retries = 2;
     bool ssl_verify = true;
     std::string ssl_trusted_certificate;  // a file; empty: the system's CAs
+
+    bool operator==(const ModelSettings&) const = default;
 };
 
 // A question on its way to a model.

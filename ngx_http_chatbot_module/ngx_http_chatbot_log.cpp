@@ -1,0 +1,188 @@
+#include "ngx_http_chatbot_log.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace chatbot {
+
+namespace {
+
+// Nobody waits for a row, since the journal has the record: a batch may gather
+// what comes in this time.
+constexpr ngx_msec_t linger_ms = 50;
+
+constexpr ngx_msec_t min_backoff_ms = 100;
+constexpr ngx_msec_t max_backoff_ms = 5000;
+
+// How often segments of workers that are gone are looked for.
+constexpr ngx_msec_t patrol_ms = 5000;
+
+constexpr ngx_msec_t tell_every_ms = 10000;
+
+}  // namespace
+
+void log_notices(const std::vector<Notice>& notices)
+{
+    for (const auto& notice : notices) {
+        auto level = notice.level == Notice::Level::error  ? NGX_LOG_ERR
+                     : notice.level == Notice::Level::warn ? NGX_LOG_WARN
+                                                           : NGX_LOG_NOTICE;
+        ngx_log_error(static_cast<ngx_uint_t>(level), ngx_cycle->log, 0,
+                      "chatbot: %s", notice.text.c_str());
+    }
+}
+
+LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
+                 std::string dir, const std::string& name, std::string orphans,
+                 std::uint64_t max_size)
+    : dir_(std::move(dir)),
+      orphans_(std::move(orphans)),
+      ship_(!target.conninfo.empty()),
+      journal_(dir_, name, max_size),
+      postgres_(target.conninfo, target.table, &ngx_terminate),
+      task_(
+          pool, [this] { run(); }, [this] { finished(); }),
+      timer_([this] { send(); }),
+      patrol_([this] {
+          look_for_orphans_ = true;
+          send();
+      })
+{
+    patrol_.hold_worker(false);
+    if (ship_) {
+        send();
+    }
+}
+
+bool LogLane::has_room()
+{
+    if (journal_.has_room()) {
+        return true;
+    }
+
+    failed();
+    return false;
+}
+
+bool LogLane::record(std::string_view lines)
+{
+    if (!journal_.append(lines)) {
+        failed();
+        return false;
+    }
+
+    if (ship_ && !task_.busy() && !timer_.timer_set()) {
+        wake_in(linger_ms, true);
+    }
+    return true;
+}
+
+void LogLane::failed()
+{
+    if (told_ms_ && ngx_current_msec - told_ms_ < tell_every_ms) {
+        return;
+    }
+
+    told_ms_ = ngx_current_msec;
+    ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
+                  "chatbot: requests are refused, the journal cannot be "
+                  "written: %s",
+                  journal_.error().c_str());
+}
+
+void LogLane::wake_in(ngx_msec_t ms, bool hold)
+{
+    timer_.hold_worker(hold);
+    timer_.set_timer(ms);
+}
+
+void LogLane::send()
+{
+    if (task_.busy()) {
+        return;
+    }
+
+    slice_ = journal_.next_slice();
+    if (slice_.empty() && !look_for_orphans_) {
+        return;
+    }
+
+    if (!task_.post()) {
+        wake_in(linger_ms, false);
+    }
+}
+
+void LogLane::run() noexcept
+try {
+    shipped_ = false;
+    lines_.clear();
+    rejected_.clear();
+
+    if (look_for_orphans_) {
+        adopted_ = find_orphans(dir_, orphans_);
+    }
+
+    if (slice_.empty()) {
+        shipped_ = true;
+        return;
+    }
+
+    if (!read_slice(slice_, lines_)) {
+        notices_.push_back({Notice::Level::error,
+                            "the journal in " + dir_ + " cannot be read"});
+        return;
+    }
+
+    shipped_ = postgres_.insert(lines_, rejected_) &&
+               (rejected_.empty() || set_aside(dir_, rejected_));
+} catch (const std::exception&) {
+    shipped_ = false;  // out of memory; tried again like any other failure
+}
+
+void LogLane::finished()
+{
+    log_notices(std::exchange(notices_, {}));
+    log_notices(postgres_.take_notices());
+
+    if (std::exchange(look_for_orphans_, false)) {
+        patrol_.set_timer(patrol_ms);
+    }
+
+    if (shipped_) {
+        journal_.shipped(lines_.size());
+        backoff_ms_ = 0;
+    } else {
+        backoff_ms_ =
+            std::clamp(2 * backoff_ms_, min_backoff_ms, max_backoff_ms);
+    }
+
+    // Behind shipped(): what is adopted goes to the front of the queue.
+    if (!adopted_.empty()) {
+        journal_.adopt(std::exchange(adopted_, {}));
+    }
+
+    auto backlog = journal_.backlog();
+    if (shipped_ && backlog >= Journal::max_slice) {
+        send();
+    } else if (backlog > 0) {
+        // While PostgreSQL is away, a worker on its way out leaves its journal.
+        wake_in(shipped_ ? linger_ms : backoff_ms_, shipped_);
+    }
+}
+
+void LogLane::close()
+{
+    task_.pool_is_gone();
+
+    while (ship_ && backoff_ms_ == 0 && !ngx_terminate) {
+        slice_ = journal_.next_slice();
+        if (slice_.empty()) {
+            return;
+        }
+
+        run();
+        finished();
+    }
+}
+
+}  // namespace chatbot

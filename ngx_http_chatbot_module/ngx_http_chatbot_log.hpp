@@ -1,0 +1,64 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "journal.hpp"
+#include "log_postgres.hpp"
+#include "ngx_http_chatbot.hpp"
+#include "ngx_http_chatbot_task.hpp"
+
+namespace chatbot {
+
+// Writes notices to the error log.  Event loop only.
+void log_notices(const std::vector<Notice>& notices);
+
+// The log of one target: records go to the journal, and a thread follows the
+// journal and takes its lines to PostgreSQL, batch by batch.
+//
+// Threads:  every member is called on the event loop only.
+class LogLane {
+public:
+    // `orphans` is the prefix of the names of segments to adopt.
+    LogLane(ngx_thread_pool_t* pool, const LogTarget& target, std::string dir,
+            const std::string& name, std::string orphans,
+            std::uint64_t max_size);
+
+    [[nodiscard]] bool has_room();
+    [[nodiscard]] bool record(std::string_view lines);
+
+    // The worker is about to exit, the thread pool is gone: ships what can be
+    // shipped at once, the rest stays for the next worker.
+    void close();
+
+private:
+    void failed();
+    void wake_in(ngx_msec_t ms, bool hold);
+    void send();
+    void run() noexcept;
+    void finished();
+
+    const std::string dir_;
+    const std::string orphans_;
+    const bool ship_;  // to PostgreSQL
+    Journal journal_;
+    LogPostgres postgres_;
+
+    // The thread's while the task is busy.
+    Slice slice_;
+    bool look_for_orphans_ = true;
+    std::string lines_;
+    std::string rejected_;
+    std::vector<Segment> adopted_;
+    std::vector<Notice> notices_;
+    bool shipped_ = false;
+
+    Task task_;
+    Event timer_;   // the next batch
+    Event patrol_;  // looks for orphans
+    ngx_msec_t backoff_ms_ = 0;
+    ngx_msec_t told_ms_ = 0;  // when a failure of the journal was last logged
+};
+
+}  // namespace chatbot

@@ -1,0 +1,118 @@
+#pragma once
+
+extern "C" {
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_thread_pool.h>
+}
+
+#include <functional>
+#include <utility>
+
+namespace chatbot {
+
+// Work that nginx's thread pool does again and again, one at a time.
+//
+// Threads:  run() is called on a thread of the pool, everything else on the
+//           event loop.  Neither function may throw.
+class Task {
+public:
+    Task(ngx_thread_pool_t* pool, std::function<void()> run,
+         std::function<void()> finished)
+        : pool_(pool),
+          run_(std::move(run)),
+          finished_(std::move(finished))
+    {
+        task_.ctx = this;
+        task_.handler = [](void* data, ngx_log_t*) noexcept {
+            static_cast<Task*>(data)->run_();
+        };
+        task_.event.data = this;
+        task_.event.log = ngx_cycle->log;
+        task_.event.handler = [](ngx_event_t* event) noexcept {
+            static_cast<Task*>(event->data)->finish();
+        };
+    }
+
+    Task(const Task&) = delete;
+    Task& operator=(const Task&) = delete;
+
+    // Has run() called, then finished().  False: the pool takes no more.
+    // REQUIRES: !busy().
+    [[nodiscard]] bool post()
+    {
+        busy_ = pool_ && ngx_thread_task_post(pool_, &task_) == NGX_OK;
+        return busy_;
+    }
+
+    [[nodiscard]] bool busy() const { return busy_; }
+
+    // The pool is gone, having run all that was posted; its events will not
+    // come any more.
+    void pool_is_gone()
+    {
+        pool_ = nullptr;
+        if (busy_) {
+            finish();
+        }
+    }
+
+private:
+    void finish()
+    {
+        busy_ = false;
+        finished_();
+    }
+
+    ngx_thread_pool_t* pool_;
+    const std::function<void()> run_;
+    const std::function<void()> finished_;
+    ngx_thread_task_t task_{};
+    bool busy_ = false;
+};
+
+// An event of our own: a timer, or something to do soon.  Event loop only.
+class Event {
+public:
+    explicit Event(std::function<void()> handler)
+        : handler_(std::move(handler))
+    {
+        // nginx's debug log takes an event's data for a connection.
+        connection_.fd = static_cast<ngx_socket_t>(-1);
+        connection_.data = this;
+        event_.data = &connection_;
+        event_.log = ngx_cycle->log;
+        event_.handler = [](ngx_event_t* event) noexcept {
+            auto c = static_cast<ngx_connection_t*>(event->data);
+            static_cast<Event*>(c->data)->handler_();
+        };
+    }
+
+    ~Event()
+    {
+        if (event_.timer_set) {
+            ngx_del_timer(&event_);
+        }
+        if (event_.posted) {
+            ngx_delete_posted_event(&event_);
+        }
+    }
+
+    Event(const Event&) = delete;
+    Event& operator=(const Event&) = delete;
+
+    void post() { ngx_post_event(&event_, &ngx_posted_events); }
+    void set_timer(ngx_msec_t in_ms) { ngx_add_timer(&event_, in_ms); }
+    [[nodiscard]] bool timer_set() const { return event_.timer_set; }
+
+    // Whether a worker on its way out waits for this timer.
+    void hold_worker(bool hold) { event_.cancelable = !hold; }
+
+private:
+    const std::function<void()> handler_;
+    ngx_connection_t connection_{};
+    ngx_event_t event_{};
+};
+
+}  // namespace chatbot
