@@ -209,8 +209,13 @@ sub free_port {
 ###############################################################################
 # The other servers, started when first asked for.
 
-sub openai { $_[0]->server('openai', 'OpenAI') }
 sub redis { $_[0]->server('redis', 'Redis') }
+
+sub openai {
+	my ($self) = @_;
+	return $self->server('openai', 'OpenAI',
+		requests => "$self->{dir}/requests.jsonl");
+}
 
 sub postgres {
 	my ($self) = @_;

@@ -179,7 +179,7 @@ use parent -norequire, 'Test::Chatbot::Server';
 
 use IO::Socket::UNIX;
 
-# Takes: dir, port (0: none), args.
+# Takes: dir, port (0: none), args, sockets (a directory for them, if not dir).
 sub command {
 	my ($self) = @_;
 
@@ -189,7 +189,7 @@ sub command {
 }
 
 sub ready { defined IO::Socket::UNIX->new(Peer => $_[0]->path) }
-sub path { "$_[0]{dir}/redis.sock" }
+sub path { ($_[0]{sockets} // $_[0]{dir}) . '/redis.sock' }
 sub url { 'unix:' . $_[0]->path }
 
 # cli('GET', 'key') as redis-cli prints it.
@@ -208,7 +208,7 @@ use parent -norequire, 'Test::Chatbot::Server';
 use Fcntl qw/ LOCK_EX /;
 
 # Takes: dir, port (tests: also on 127.0.0.1), args, template (a data directory
-# to copy, made if it isn't there, as initdb takes long).
+# to copy, made if it isn't there, as initdb takes long), sockets as above.
 #
 # PostgreSQL refuses to run as root.
 sub privileges {
@@ -279,8 +279,10 @@ sub port { $_[0]{port} || 5432 }
 sub url {
 	my ($self, $user, $database) = @_;
 
-	return sprintf 'postgresql://%s@/%s?host=%s&port=%d', $user // 'postgres',
-		$database // 'postgres', $self->{sockets} // $self->{dir}, $self->port;
+	my @parts = ($user // 'postgres', $database // 'postgres',
+		$self->{sockets} // $self->{dir});
+	s{([^\w./-])}{sprintf '%%%02X', ord $1}ge for @parts;
+	return sprintf 'postgresql://%s@/%s?host=%s&port=%d', @parts, $self->port;
 }
 
 # sql('select 1, 2') is "1|2"; an error is returned as text.
@@ -310,11 +312,12 @@ use JSON::PP;
 
 my $program = dirname(dirname(dirname(abs_path(__FILE__)))) . '/openai';
 
-# Takes: dir, port, args.
+# Takes: dir, port, args; with requests => FILE what it receives is kept there.
 sub command {
 	my ($self) = @_;
 
-	return ($^X, $program, '--port', $self->{port}, '--log', $self->requests_log,
+	return ($^X, $program, '--port', $self->{port},
+		$self->{requests} ? ('--log', $self->{requests}) : (),
 		@{$self->{args} // []});
 }
 
@@ -324,7 +327,6 @@ sub ready {
 }
 
 sub url { "http://127.0.0.1:$_[0]{port}/v1" }
-sub requests_log { "$_[0]{dir}/requests.jsonl" }
 
 # Calls that passed the checks of the API; those that did not; those that wait
 # for their answer; the most that did so at once.
@@ -349,7 +351,7 @@ sub requests {
 	my ($self) = @_;
 
 	my @requests = map { decode_json($_) } split /\n/,
-		Test::Chatbot::Server::read_file($self->requests_log);
+		Test::Chatbot::Server::read_file($self->{requests});
 	$_->{json} = eval { JSON::PP->new->decode($_->{body}) } for @requests;
 	return @requests;
 }
