@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 namespace chatbot {
 namespace {
@@ -105,22 +106,23 @@ std::string to_utf8(std::string_view text)
 {
     static constexpr std::string_view replacement = "\xEF\xBF\xBD";
     std::string out;
+    std::size_t good = 0;  // bytes seen, but not yet appended
 
-    while (!text.empty()) {
+    while (good < text.size()) {
         utf8proc_int32_t character;
-        auto length = read_character(text, character);
+        auto length = read_character(text.substr(good), character);
         if (length > 0 && character != 0) {
-            out.append(text.substr(0, length));
-            text.remove_prefix(length);
+            good += length;
             continue;
         }
 
-        out += replacement;
+        out.append(text, 0, good).append(replacement);
         do {
-            text.remove_prefix(1);
-        } while (!text.empty() && continues(text[0]));
+            ++good;
+        } while (good < text.size() && continues(text[good]));
+        text.remove_prefix(std::exchange(good, 0));
     }
-    return out;
+    return out.append(text);
 }
 
 std::string_view trim(std::string_view text)
