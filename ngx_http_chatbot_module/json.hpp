@@ -33,8 +33,8 @@ using Json = std::unique_ptr<cJSON, JsonDeleter>;
 [[nodiscard]] const cJSON* member(const cJSON* object, const char* name);
 
 // The value of a string, number member; nothing if it is of another type.
-[[nodiscard]] std::optional<std::string_view> string_member(
-    const cJSON* object, const char* name);
+[[nodiscard]] std::optional<std::string_view> string_member(const cJSON* object,
+                                                            const char* name);
 [[nodiscard]] std::optional<double> number_member(const cJSON* object,
                                                   const char* name);
 
