@@ -131,7 +131,7 @@ sub kill {
 
 	my @children = $self->freeze;
 	CORE::kill 'KILL', $self->{pid}, @children;
-	wait_for { !$self->alive && !grep { state_of($_) } @children };
+	wait_for { !$self->alive && !grep { parent_of($_) } @children };
 }
 
 # The parent first, so that it makes no more children.
@@ -152,17 +152,16 @@ sub thaw {
 sub children {
 	my ($self) = @_;
 
-	return grep { (state_of($_))[1] == $self->{pid} }
-		map { m{^/proc/(\d+)$} && state_of($1) ? $1 : () } glob '/proc/*';
+	return grep { (parent_of($_) // 0) == $self->{pid} }
+		map { m{^/proc/(\d+)$} } glob '/proc/*';
 }
 
-# State and parent of a process, nothing if it is gone.
-sub state_of {
+# Nothing if the process is gone.
+sub parent_of {
 	my ($pid) = @_;
-	my ($state, $parent) = read_file("/proc/$pid/stat") =~ /.*\) (\S) (\d+)/s
-		or return;
+	my ($state, $parent) = read_file("/proc/$pid/stat") =~ /.*\) (\S) (\d+)/s;
 
-	return $state =~ /[ZX]/ ? () : ($state, $parent);
+	return defined $state && $state !~ /[ZX]/ ? $parent : undef;
 }
 
 sub DESTROY {
