@@ -1,12 +1,13 @@
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "exchange.hpp"
-
-struct pg_conn;
 
 namespace chatbot {
 
@@ -18,6 +19,8 @@ namespace chatbot {
 [[nodiscard]] std::string database_name(const std::string& conninfo);
 
 // The table request_logs: makes or widens it, and inserts lines of the journal.
+// Where the rights to widen it are missing, the columns that are there are
+// used.
 //
 // Threads:  insert() on a worker thread, the rest between two inserts on the
 //           event loop.  `stopping` is read by insert() and must be safe to
@@ -47,6 +50,45 @@ public:
     [[nodiscard]] std::vector<Notice> take_notices();
 
     static constexpr int timeout_ms = 10000;
+
+private:
+    class Connection;
+    enum class Outcome { done, refused, failed };
+
+    bool connect();
+    bool prepare();
+    bool look();
+    bool widen(std::string& refusal);
+    bool run(const std::string& sql);
+    bool insert_lines(std::string_view lines);
+    Outcome insert_batch(std::string_view lines);
+    bool insert_new(std::string_view lines);
+    void hand_over_refused(std::string_view lines, std::string& rejected);
+    void write_insert();
+    void tell_limits(const std::string& refusal);
+    bool fail(const std::string& why);
+    void tell(Notice::Level level, const std::string& text);
+
+    const std::string conninfo_;
+    const std::string table_;       // quoted
+    const std::string index_name_;  // quoted
+    const volatile int* const stopping_;
+
+    std::unique_ptr<Connection> connection_;
+
+    // What the table has, as long as there is a connection.
+    std::set<std::string, std::less<>> columns_;
+    bool unique_ = false;  // request_id is
+    std::string insert_;
+
+    // Lines known to be refused.  Kept from one try to the next, so that many
+    // of them are found in the end, however slow the server.
+    std::set<std::string, std::less<>> refused_;
+    std::string refusal_;  // why the last one was
+
+    std::string failure_;  // what was told last; empty: all is well
+    std::string limits_;   // the same
+    std::vector<Notice> notices_;
 };
 
 }  // namespace chatbot

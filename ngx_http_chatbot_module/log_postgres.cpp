@@ -1,0 +1,697 @@
+#include "log_postgres.hpp"
+
+#include <libpq-fe.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <chrono>
+#include <initializer_list>
+#include <utility>
+
+namespace chatbot {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int wait_slice_ms = 100;  // how fast *stopping is seen
+constexpr std::size_t max_message = 500;
+
+// The server gives up before the client does, or else soon after: a statement
+// whose client is gone holds its locks no longer than this.
+constexpr const char* limit_statements = "set statement_timeout = 9000";
+
+// One at a time, of all workers and hosts, until the end of the transaction.
+// The key is "chatbot" in ASCII.
+constexpr const char* take_turns =
+    "select pg_advisory_xact_lock(x'63686174626f74'::bigint); ";
+
+struct Column {
+    const char* name;
+    const char* type;
+};
+
+// What the old service's table has, and what was added to it since.
+constexpr std::array old_columns = {
+    Column{"ip_address", "varchar(45) not null"},
+    Column{"request_text", "text not null"},
+    Column{"response_text", "text"},
+    Column{"status", "varchar(20) not null"},
+    Column{"timestamp", "timestamptz default current_timestamp"},
+};
+
+constexpr std::array new_columns = {
+    Column{"request_id", "text"},           Column{"model", "text"},
+    Column{"cache_status", "text"},         Column{"http_status", "smallint"},
+    Column{"duration_ms", "integer"},       Column{"prompt_tokens", "integer"},
+    Column{"completion_tokens", "integer"},
+};
+
+struct ClearResult {
+    void operator()(PGresult* result) const { PQclear(result); }
+};
+
+struct FreeOptions {
+    void operator()(PQconninfoOption* options) const
+    {
+        PQconninfoFree(options);
+    }
+};
+
+using Result = std::unique_ptr<PGresult, ClearResult>;
+using Options = std::unique_ptr<PQconninfoOption, FreeOptions>;
+
+bool succeeded(const Result& result)
+{
+    auto status = PQresultStatus(result.get());
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+}
+
+std::string_view error_field(const Result& result, int field)
+{
+    const char* text = PQresultErrorField(result.get(), field);
+    return text ? text : "";
+}
+
+std::string one_line(std::string_view text)
+{
+    std::string line;
+    for (char c : text.substr(0, max_message)) {
+        if (!std::isspace(static_cast<unsigned char>(c))) {
+            line += c;
+        } else if (!line.empty() && line.back() != ' ') {
+            line += ' ';
+        }
+    }
+
+    if (!line.empty() && line.back() == ' ') {
+        line.pop_back();
+    }
+    return line;
+}
+
+// What the server says, without the data that some messages end with:
+//     invalid input syntax for type integer: "..."
+std::string message(const Result& result)
+{
+    std::string_view text = error_field(result, PG_DIAG_MESSAGE_PRIMARY);
+    std::string code(error_field(result, PG_DIAG_SQLSTATE));
+    return one_line(text.substr(0, text.find(": \""))) + " (" + code + ")";
+}
+
+bool is_known(std::string_view column)
+{
+    auto same = [&](const Column& known) { return column == known.name; };
+    return std::any_of(old_columns.begin(), old_columns.end(), same) ||
+           std::any_of(new_columns.begin(), new_columns.end(), same);
+}
+
+// Whether the statement was refused for the data in it: data exceptions, broken
+// constraints, limits exceeded.  Not for a sequence that has come to its end or
+// a column that somebody added and that wants a value: that fails for each row,
+// until the administrator mends it.
+bool is_refusal(const Result& result)
+{
+    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
+    if (code == "2200H") {
+        return false;
+    }
+    if (code == "23502") {
+        return is_known(error_field(result, PG_DIAG_COLUMN_NAME));
+    }
+    return code.starts_with("22") || code.starts_with("23") ||
+           code.starts_with("54") || code == "21000";
+}
+
+// Whether DDL was refused for what the table is or who we are (42: no rights,
+// a view; 23: ids are there twice; 0A: partitioned), so that asking again is of
+// no use.
+bool is_final(const Result& result)
+{
+    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
+    return code.starts_with("42") || code.starts_with("23") ||
+           code.starts_with("0A");
+}
+
+std::string quoted(std::string_view name)
+{
+    std::string out = "\"";
+    for (char c : name) {
+        out.append(c == '"' ? 2 : 1, c);
+    }
+    return out + "\"";
+}
+
+std::string quoted_table(std::string_view table)
+{
+    auto dot = table.find('.');
+    if (dot == std::string_view::npos) {
+        return quoted(table);
+    }
+    return quoted(table.substr(0, dot)) + "." + quoted(table.substr(dot + 1));
+}
+
+std::string index_name(std::string_view table)
+{
+    table.remove_prefix(table.find('.') + 1);  // 0, if there is none
+    return quoted(std::string(table) + "_request_id_key");
+}
+
+void append_item(std::string& list, const std::string& item)
+{
+    list += (list.empty() ? "" : ", ") + item;
+}
+
+// Takes the first line, "\n" included, off `lines`, which is not empty.
+std::string_view next_line(std::string_view& lines)
+{
+    std::string_view line = lines.substr(0, lines.find('\n'));
+    if (line.size() < lines.size()) {
+        line = lines.substr(0, line.size() + 1);
+    }
+    lines.remove_prefix(line.size());
+    return line;
+}
+
+// The line ends stay: no JSON string reaches across one, so that a torn line
+// cannot swallow the next.
+std::string json_array(std::string_view lines)
+{
+    std::string array = "[";
+    while (!lines.empty()) {
+        array += next_line(lines);
+        if (!lines.empty()) {
+            array += ',';
+        }
+    }
+    return array + "]";
+}
+
+// Where a line starts near the middle of `lines`; 0 if there is only one.
+std::size_t middle(std::string_view lines)
+{
+    auto newline = lines.find('\n', lines.size() / 2);
+    if (newline == std::string_view::npos || newline + 1 == lines.size()) {
+        newline = lines.substr(0, lines.size() / 2).rfind('\n');
+    }
+    return newline == std::string_view::npos ? 0 : newline + 1;
+}
+
+}  // namespace
+
+bool valid_conninfo(const std::string& conninfo)
+{
+    return Options(PQconninfoParse(conninfo.c_str(), nullptr)) != nullptr;
+}
+
+// What the conninfo does not say is the same for the whole process.
+std::string database_name(const std::string& conninfo)
+{
+    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
+
+    auto value = [&](std::initializer_list<std::string_view> keywords) {
+        for (auto keyword : keywords) {
+            for (auto* o = options.get(); o && o->keyword; o++) {
+                if (keyword == o->keyword && o->val && *o->val) {
+                    return std::string(o->val);
+                }
+            }
+        }
+        return std::string();
+    };
+
+    std::string port = value({"port"});
+    return value({"host", "hostaddr", "service"}) + ":" +
+           (port.empty() ? "5432" : port) + "/" + value({"dbname", "user"});
+}
+
+// A connection of libpq, used without any call that blocks.
+class LogPostgres::Connection {
+public:
+    explicit Connection(const volatile int* stopping)
+        : stopping_(stopping)
+    {
+    }
+
+    void set_deadline(Clock::time_point deadline) { deadline_ = deadline; }
+
+    [[nodiscard]] bool open(const std::string& conninfo);
+
+    // Whether the server did not hang up since the last query.
+    [[nodiscard]] bool alive();
+
+    // Runs one statement with a parameter, or else any number of statements,
+    // in one transaction.  Returns the last result, or the error, or null if
+    // there was no reply.
+    [[nodiscard]] Result query(const std::string& sql,
+                               const std::string* param = nullptr);
+
+    // Why the result is no success.
+    [[nodiscard]] std::string why(const Result& result) const;
+
+private:
+    bool wait(short events);
+    bool flush();
+
+    struct Finish {
+        void operator()(PGconn* conn) const { PQfinish(conn); }
+    };
+
+    const volatile int* const stopping_;
+    Clock::time_point deadline_;
+    bool timed_out_ = false;
+    std::unique_ptr<PGconn, Finish> conn_;
+};
+
+bool LogPostgres::Connection::open(const std::string& conninfo)
+{
+    // What comes after "dbname" wins over what is written in the conninfo.
+    const char* keywords[] = {"dbname", "client_encoding",
+                              "fallback_application_name", nullptr};
+    const char* values[] = {conninfo.c_str(), "UTF8", "ngx_http_chatbot_module",
+                            nullptr};
+
+    conn_.reset(PQconnectStartParams(keywords, values, 1));
+    if (PQstatus(conn_.get()) == CONNECTION_BAD) {
+        return false;
+    }
+
+    PQsetNoticeReceiver(
+        conn_.get(), [](void*, const PGresult*) {}, nullptr);
+    PQsetErrorVerbosity(conn_.get(), PQERRORS_TERSE);
+
+    auto next = PGRES_POLLING_WRITING;
+    while (next != PGRES_POLLING_OK) {
+        if (next == PGRES_POLLING_FAILED ||
+            !wait(next == PGRES_POLLING_READING ? POLLIN : POLLOUT)) {
+            return false;
+        }
+        next = PQconnectPoll(conn_.get());
+    }
+    return PQsetnonblocking(conn_.get(), 1) == 0;
+}
+
+bool LogPostgres::Connection::alive()
+{
+    pollfd socket{PQsocket(conn_.get()), POLLIN, 0};
+    while (poll(&socket, 1, 0) > 0) {
+        if (!PQconsumeInput(conn_.get())) {
+            return false;
+        }
+    }
+    return PQstatus(conn_.get()) == CONNECTION_OK;
+}
+
+Result LogPostgres::Connection::query(const std::string& sql,
+                                      const std::string* param)
+{
+    const char* value = param ? param->c_str() : nullptr;
+    int sent = param ? PQsendQueryParams(conn_.get(), sql.c_str(), 1, nullptr,
+                                         &value, nullptr, nullptr, 0)
+                     : PQsendQuery(conn_.get(), sql.c_str());
+    if (!sent || !flush()) {
+        return nullptr;
+    }
+
+    Result last;
+    for (;;) {
+        while (PQisBusy(conn_.get())) {
+            if (!wait(POLLIN) || !PQconsumeInput(conn_.get())) {
+                return nullptr;
+            }
+        }
+
+        Result result(PQgetResult(conn_.get()));
+        if (!result) {
+            return last;
+        }
+        last = std::move(result);
+    }
+}
+
+// The server may want to be read from before it takes more.
+bool LogPostgres::Connection::flush()
+{
+    int left;
+    while ((left = PQflush(conn_.get())) > 0) {
+        if (!wait(POLLIN | POLLOUT) || !PQconsumeInput(conn_.get())) {
+            return false;
+        }
+    }
+    return left == 0;
+}
+
+bool LogPostgres::Connection::wait(short events)
+{
+    while (!*stopping_) {
+        auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ -
+                                                                 Clock::now());
+        if (left.count() <= 0) {
+            timed_out_ = true;
+            return false;
+        }
+
+        pollfd socket{PQsocket(conn_.get()), events, 0};
+        int slice = left.count() < wait_slice_ms
+                        ? static_cast<int>(left.count())
+                        : wait_slice_ms;
+        int n = poll(&socket, 1, slice);
+        if (n > 0) {
+            return true;
+        }
+        if (n == -1 && errno != EINTR) {
+            return false;
+        }
+    }
+    return false;
+}
+
+std::string LogPostgres::Connection::why(const Result& result) const
+{
+    if (timed_out_) {
+        return "no reply in time";
+    }
+    if (error_field(result, PG_DIAG_SQLSTATE).empty()) {
+        return one_line(PQerrorMessage(conn_.get()));
+    }
+    return message(result);
+}
+
+LogPostgres::LogPostgres(std::string conninfo, std::string table,
+                         const volatile int* stopping)
+    : conninfo_(std::move(conninfo)),
+      table_(quoted_table(table)),
+      index_name_(index_name(table)),
+      stopping_(stopping)
+{
+}
+
+LogPostgres::~LogPostgres() = default;
+
+bool LogPostgres::insert(std::string_view lines, std::string& rejected) noexcept
+try {
+    if (connect() && insert_new(lines)) {
+        if (!failure_.empty()) {
+            failure_.clear();
+            tell(Notice::Level::notice, "is back");
+        }
+        hand_over_refused(lines, rejected);
+        return true;
+    }
+
+    // Another server may answer next time, and the table be another.
+    connection_.reset();
+    return false;
+} catch (...) {  // no memory
+    connection_.reset();
+    return false;
+}
+
+std::vector<Notice> LogPostgres::take_notices()
+{
+    return std::exchange(notices_, {});
+}
+
+bool LogPostgres::connect()
+{
+    auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+    if (connection_ && connection_->alive()) {
+        connection_->set_deadline(deadline);
+        return true;
+    }
+
+    connection_ = std::make_unique<Connection>(stopping_);
+    connection_->set_deadline(deadline);
+    if (!connection_->open(conninfo_)) {
+        return fail(connection_->why(nullptr));
+    }
+    return prepare() && run(limit_statements);
+}
+
+bool LogPostgres::prepare()
+{
+    if (!look()) {
+        return false;
+    }
+
+    std::string refusal;
+    bool complete =
+        unique_ && columns_.size() == old_columns.size() + new_columns.size();
+    if (!complete && (!widen(refusal) || !look())) {
+        return false;
+    }
+
+    if (columns_.empty()) {
+        return fail(refusal);
+    }
+    tell_limits(refusal);
+    write_insert();
+    return true;
+}
+
+// What the table has of what we know.
+bool LogPostgres::look()
+{
+    static const std::string sql =
+        "select attname, exists (select from pg_index"
+        " where indrelid = attrelid and indnatts = 1 and indkey[0] = attnum"
+        " and indisunique and indisvalid and indimmediate"
+        " and indpred is null)"
+        " from pg_attribute where attrelid = to_regclass($1)"
+        " and attnum > 0 and not attisdropped";
+
+    Result result = connection_->query(sql, &table_);
+    if (!succeeded(result)) {
+        return fail(connection_->why(result));
+    }
+
+    columns_.clear();
+    unique_ = false;
+    for (int row = 0; row < PQntuples(result.get()); row++) {
+        std::string name = PQgetvalue(result.get(), row, 0);
+        if (!is_known(name)) {
+            continue;
+        }
+        if (name == "request_id") {
+            unique_ = *PQgetvalue(result.get(), row, 1) == 't';
+        }
+        columns_.insert(std::move(name));
+    }
+    return true;
+}
+
+// Makes the table, or adds what it lacks.  Returns false if it is worth to try
+// again; `refusal` says why something could not be done at all.
+//
+// The index of a large table may take longer than we wait: the server completes
+// it nevertheless, which is why no statement_timeout is set yet.
+bool LogPostgres::widen(std::string& refusal)
+{
+    std::string columns = "id serial primary key";
+    for (const auto& c : old_columns) {
+        append_item(columns, quoted(c.name) + " " + c.type);
+    }
+
+    std::string additions;
+    for (const auto& c : new_columns) {
+        append_item(additions, "add column if not exists " + quoted(c.name) +
+                                   " " + c.type);
+    }
+
+    std::string steps[] = {
+        columns_.empty()
+            ? "create table if not exists " + table_ + " (" + columns + ")"
+            : "",
+        "alter table " + table_ + " " + additions,
+        unique_ ? ""
+                : "create unique index if not exists " + index_name_ + " on " +
+                      table_ + " (request_id)",
+    };
+
+    for (const auto& step : steps) {
+        if (step.empty()) {
+            continue;
+        }
+
+        Result result = connection_->query(
+            std::string("set local lock_timeout = 2000; ") + take_turns + step);
+        if (succeeded(result)) {
+            continue;
+        }
+        if (!is_final(result)) {
+            return fail(connection_->why(result));
+        }
+        if (refusal.empty()) {
+            refusal = connection_->why(result);
+        }
+    }
+    return true;
+}
+
+// The types are the table's own.  Without a unique index, looking is what keeps
+// a line from coming twice; insert_batch() then takes turns with the others.
+void LogPostgres::write_insert()
+{
+    std::string list;
+    for (const auto& name : columns_) {
+        append_item(list, quoted(name));
+    }
+
+    const std::string source =
+        " from json_populate_recordset(null::" + table_ + ", $1::json) x";
+    insert_ = "insert into " + table_ + " (" + list + ") select ";
+
+    if (unique_) {
+        insert_ += list + source + " on conflict (request_id) do nothing";
+    } else if (columns_.contains("request_id")) {
+        insert_ += "distinct on (request_id) " + list + source +
+                   " where not exists (select from " + table_ +
+                   " y where y.request_id = x.request_id)";
+    } else {
+        insert_ += list + source;
+    }
+}
+
+void LogPostgres::tell_limits(const std::string& refusal)
+{
+    std::string lacking;
+    for (const auto& c : old_columns) {
+        if (!columns_.contains(c.name)) {
+            append_item(lacking, c.name);
+        }
+    }
+    for (const auto& c : new_columns) {
+        if (!columns_.contains(c.name)) {
+            append_item(lacking, c.name);
+        }
+    }
+    if (!unique_) {
+        append_item(lacking, "a unique index on request_id");
+    }
+
+    std::string limits =
+        lacking.empty() ? ""
+                        : "table " + table_ + " is used without " + lacking +
+                              (refusal.empty() ? "" : ": " + refusal);
+    if (limits != limits_ && !limits.empty()) {
+        tell(Notice::Level::warn, limits);
+    }
+    limits_ = limits;
+}
+
+bool LogPostgres::run(const std::string& sql)
+{
+    Result result = connection_->query(sql);
+    return succeeded(result) || fail(connection_->why(result));
+}
+
+// Lines that PostgreSQL refuses are found by halving.  The good halves are
+// committed at once: should something fail later, they come again and are
+// known.
+bool LogPostgres::insert_lines(std::string_view lines)
+{
+    if (lines.empty()) {
+        return true;
+    }
+
+    Outcome outcome = insert_batch(lines);
+    if (outcome != Outcome::refused) {
+        return outcome == Outcome::done;
+    }
+
+    std::size_t half = middle(lines);
+    if (half == 0) {
+        refused_.emplace(lines);
+        return true;
+    }
+    return insert_lines(lines.substr(0, half)) &&
+           insert_lines(lines.substr(half));
+}
+
+LogPostgres::Outcome LogPostgres::insert_batch(std::string_view lines)
+{
+    if (!unique_ && !run(std::string("begin; ") + take_turns)) {
+        return Outcome::failed;
+    }
+
+    const std::string array = json_array(lines);
+    Result result = connection_->query(insert_, &array);
+    const bool done = succeeded(result);
+    if (!done && !is_refusal(result)) {
+        fail(connection_->why(result));
+        return Outcome::failed;
+    }
+
+    // This also ends a transaction that failed.
+    if (!unique_ && !run("commit")) {
+        return Outcome::failed;
+    }
+
+    if (done) {
+        return Outcome::done;
+    }
+    refusal_ = connection_->why(result);
+    return Outcome::refused;
+}
+
+// Inserts what was not refused in an earlier try.
+bool LogPostgres::insert_new(std::string_view lines)
+{
+    if (refused_.empty()) {
+        return insert_lines(lines);
+    }
+
+    std::string rest;
+    while (!lines.empty()) {
+        std::string_view line = next_line(lines);
+        if (!refused_.contains(line)) {
+            rest += line;
+        }
+    }
+    return insert_lines(rest);
+}
+
+void LogPostgres::hand_over_refused(std::string_view lines,
+                                    std::string& rejected)
+{
+    std::string refused;
+    std::size_t n = 0;
+    while (!refused_.empty() && !lines.empty()) {
+        std::string_view line = next_line(lines);
+        if (refused_.contains(line)) {
+            refused += line;
+            n++;
+        }
+    }
+    refused_.clear();
+    if (n == 0) {
+        return;
+    }
+
+    if (refused.back() != '\n') {
+        refused += '\n';
+    }
+    tell(Notice::Level::error,
+         "refused " + std::to_string(n) + " records: " + refusal_);
+    rejected += refused;
+}
+
+// Returns false, for the caller to return.
+bool LogPostgres::fail(const std::string& why)
+{
+    if (!*stopping_ && why != failure_) {
+        failure_ = why;
+        tell(Notice::Level::error, why);
+    }
+    return false;
+}
+
+void LogPostgres::tell(Notice::Level level, const std::string& text)
+{
+    notices_.push_back(
+        {level, "PostgreSQL (" + database_name(conninfo_) + "): " + text});
+}
+
+}  // namespace chatbot
