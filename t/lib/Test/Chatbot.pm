@@ -102,6 +102,7 @@ sub run {
 	local @ENV{keys %env} = map { $self->expand($_) } values %env;
 
 	eval { $self->{nginx}->start; 1 } or die $@, $self->error_log;
+	wait_for { $self->workers >= $self->{workers} };
 	return $self;
 }
 
@@ -125,18 +126,21 @@ sub check {
 	return capture($self->{nginx}->command('-e', 'stderr', '-t'));
 }
 
-# Returns when the new workers are there; false if nginx refused to.
+# Returns when the new workers are there and the old ones accept no more; false
+# if nginx refused to.
 sub reload {
 	my ($self, $conf) = @_;
 	$self->write_conf($conf) if defined $conf;
 
 	my $count = sub { scalar(() = $self->error_log =~ /$_[0]/g) };
-	my $started = $count->('start worker process \d');
 	my $refused = $count->('\[emerg\]');
+	my ($started, $ending) = ('start worker process \d', 'gracefully shutting');
+	my %enough = map { $_ => $count->($_) + $self->{workers} }
+		$started, $ending;
 
-	kill 'HUP', $self->{nginx}->pid;
-	wait_for { $count->('start worker process \d') >= $started
-		+ $self->{workers} || $count->('\[emerg\]') > $refused } 30;
+	CORE::kill 'HUP', $self->{nginx}->pid;
+	wait_for { $count->('\[emerg\]') > $refused
+		|| !grep { $count->($_) < $enough{$_} } keys %enough } 30;
 	return $count->('\[emerg\]') == $refused;
 }
 
