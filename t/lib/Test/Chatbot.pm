@@ -84,8 +84,7 @@ sub new {
 
 	$self->{servers} = $self->{with} ? $self->{with}{servers} : {};
 	$self->{nginx} = Test::Chatbot::Nginx->new(dir => $self->{dir},
-		conf => "$self->{dir}/nginx.conf", errors => "$self->{dir}/error.log",
-		preload => $ENV{CHATBOT_PRELOAD});
+		conf => "$self->{dir}/nginx.conf", errors => "$self->{dir}/error.log");
 
 	push @tests, $self;
 	return $current = $self;

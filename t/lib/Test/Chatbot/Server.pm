@@ -108,6 +108,8 @@ sub alive {
 
 	return 0 if !$self->{pid};
 	return 1 if waitpid($self->{pid}, WNOHANG) == 0;
+
+	$self->{status} = $?;
 	$self->{pid} = undef;
 	return 0;
 }
@@ -361,15 +363,21 @@ package Test::Chatbot::Nginx;
 
 use parent -norequire, 'Test::Chatbot::Server';
 
-# Takes: dir (the prefix), conf (a file), globals (further directives), preload
-# (a library for it alone).
+# Takes: dir (the prefix), conf (a file), globals (further directives).  With
+# CHATBOT_PRELOAD in the environment that is preloaded, in nginx alone.
 sub command {
 	my ($self, @args) = @_;
+	my $preload = $ENV{CHATBOT_PRELOAD};
 
-	return ($self->{preload} ? ('env', "LD_PRELOAD=$self->{preload}") : (),
-		$ENV{TEST_NGINX_BINARY} // (-x '/usr/sbin/nginx' ? '/usr/sbin/nginx'
-			: 'nginx'), '-p', "$self->{dir}/", '-c', $self->{conf},
+	return ($preload ? ('env', "LD_PRELOAD=$preload") : (), nginx(),
+		'-p', "$self->{dir}/", '-c', $self->{conf},
 		'-e', $self->{errors} // 'stderr', '-g', $self->{globals} // '', @args);
+}
+
+# Not in the PATH of Debian's ordinary users.
+sub nginx {
+	my $installed = '/usr/sbin/nginx';
+	return $ENV{TEST_NGINX_BINARY} // (-x $installed ? $installed : 'nginx');
 }
 
 sub gentle_signal { 'QUIT' }
