@@ -14,7 +14,8 @@ namespace chatbot {
 // Promise:  every call given to run() ends in exactly one event `answered` or
 //           `failed`, at the latest settings->timeout_ms after it was taken, as
 //           long as run() is called again while in_flight() is not 0.
-// Memory:   at most settings->answer_max_size and a constant per call.
+// Memory:   bounded per call: of the raw reply, 6 * settings->answer_max_size
+//           and 320 KiB are read at most.
 class ModelOpenai {
 public:
     ModelOpenai();
