@@ -57,7 +57,8 @@ $(tree)/objs/Makefile: config config.make
 		{ echo "no nginx in $(NGINX_SRC): apt-get install nginx-dev"; exit 1; }
 	mkdir -p $(tree)
 	ln -sfn $(abspath $(NGINX_SRC)/src $(NGINX_SRC)/auto) $(tree)
-	cd $(tree) && $(abspath $(firstword \
+	@echo 'configuring for nginx $(version)'
+	@cd $(tree) && $(abspath $(firstword \
 			$(wildcard $(NGINX_SRC)/configure $(NGINX_SRC)/auto/configure))) \
 		$(NGINX_CONF_FLAGS) --with-cc-opt='$(cc_opt)' --with-ld-opt='$(ld_opt)' \
 		--add-dynamic-module=$(CURDIR) >configure.log || \
@@ -65,24 +66,26 @@ $(tree)/objs/Makefile: config config.make
 
 # The dependencies of our objects are known to nginx's Makefile.
 $(module): $(tree)/objs/Makefile FORCE
-	$(MAKE) -C $(tree) -f objs/Makefile modules
+	$(MAKE) -s -C $(tree) -f objs/Makefile modules
 	ln -f $(tree)/objs/$(@F) $@
 
 # The unit tests link the module's own objects, those that know no nginx.
 unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*.cpp))
 core_objects := $(patsubst %.cpp,$(tree)/objs/addon/%.o,$(filter-out \
 	ngx_http_chatbot_module/ngx_%,$(wildcard ngx_http_chatbot_module/*.cpp)))
-libs = $(shell pkg-config --libs hiredis libpq libcjson libcurl libutf8proc \
-	libcrypto; pkg-config --libs hiredis_ssl 2>/dev/null) -lgtest_main -lgtest
+libraries = hiredis libpq libcjson libcurl libutf8proc libcrypto \
+	$(shell pkg-config --exists hiredis_ssl && echo hiredis_ssl)
 
 $(BUILD)/unit_tests: $(unit_objects) $(core_objects)
-	$(CXX) $(ld_opt) -o $@ $^ $(libs)
+	$(CXX) $(ld_opt) -o $@ $^ -lgtest_main -lgtest \
+		$(shell pkg-config --libs $(libraries))
 
 $(core_objects): $(module) ;
 
 $(unit_objects): $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -Wall -Wextra -Werror $(cc_opt) -MMD -MP \
+		$(shell pkg-config --cflags $(libraries)) \
 		-Ingx_http_chatbot_module -c -o $@ $<
 
 -include $(unit_objects:.o=.d)

@@ -1,0 +1,45 @@
+#!/usr/bin/perl
+
+# The unit tests of the core, t/unit/*_test.cpp, which make has built beside the
+# module; with a Redis and a PostgreSQL for those that want one.
+
+use warnings;
+use strict;
+
+use File::Basename qw/ dirname /;
+use FindBin;
+use Test::More;
+
+use lib "$FindBin::Bin/lib";
+use Test::Chatbot;
+
+my $build = dirname($ENV{CHATBOT_MODULE} || "$FindBin::Bin/../build/module");
+
+my $t = Test::Chatbot->new;
+$ENV{TEST_REDIS} = $t->redis->path;
+$ENV{TEST_POSTGRES} = $t->postgres->url;
+
+# GoogleTest's report, as TAP
+my $output = '';
+open my $tests, '-|', "$build/unit_tests 2>&1" 
+	or die "$build/unit_tests: $!";
+
+while (<$tests>) {
+	if (/^\[ RUN      \]/) {
+		$output = '';
+
+	} elsif (/^\[  (     OK|FAILED |SKIPPED) \] (\w+(?:\/\w+)*\.[\w\/]+)(.*ms\))/) {
+		SKIP: {
+			skip "$2: $output", 1 if $1 eq 'SKIPPED';
+			ok($1 ne 'FAILED ', $2) or diag($output);
+		}
+		$output = '';
+
+	} else {
+		$output .= $_;
+	}
+}
+
+ok(close $tests, 'all ran') or diag($output);
+
+done_testing();
