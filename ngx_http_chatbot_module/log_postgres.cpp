@@ -4,11 +4,11 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <initializer_list>
+#include <iterator>
 #include <utility>
 
 namespace chatbot {
@@ -31,22 +31,22 @@ constexpr const char* take_turns =
 struct Column {
     const char* name;
     const char* type;
+    bool added;  // the old service's table has it not
 };
 
-// What the old service's table has, and what was added to it since.
-constexpr std::array old_columns = {
-    Column{"ip_address", "varchar(45) not null"},
-    Column{"request_text", "text not null"},
-    Column{"response_text", "text"},
-    Column{"status", "varchar(20) not null"},
-    Column{"timestamp", "timestamptz default current_timestamp"},
-};
-
-constexpr std::array new_columns = {
-    Column{"request_id", "text"},           Column{"model", "text"},
-    Column{"cache_status", "text"},         Column{"http_status", "smallint"},
-    Column{"duration_ms", "integer"},       Column{"prompt_tokens", "integer"},
-    Column{"completion_tokens", "integer"},
+constexpr Column known_columns[] = {
+    {"ip_address", "varchar(45) not null", false},
+    {"request_text", "text not null", false},
+    {"response_text", "text", false},
+    {"status", "varchar(20) not null", false},
+    {"timestamp", "timestamptz default current_timestamp", false},
+    {"request_id", "text", true},
+    {"model", "text", true},
+    {"cache_status", "text", true},
+    {"http_status", "smallint", true},
+    {"duration_ms", "integer", true},
+    {"prompt_tokens", "integer", true},
+    {"completion_tokens", "integer", true},
 };
 
 struct ClearResult {
@@ -103,9 +103,9 @@ std::string message(const Result& result)
 
 bool is_known(std::string_view column)
 {
-    auto same = [&](const Column& known) { return column == known.name; };
-    return std::any_of(old_columns.begin(), old_columns.end(), same) ||
-           std::any_of(new_columns.begin(), new_columns.end(), same);
+    return std::any_of(
+        std::begin(known_columns), std::end(known_columns),
+        [&](const Column& known) { return column == known.name; });
 }
 
 // Whether the statement was refused for the data in it: data exceptions, broken
@@ -437,8 +437,7 @@ bool LogPostgres::prepare()
     }
 
     std::string refusal;
-    bool complete =
-        unique_ && columns_.size() == old_columns.size() + new_columns.size();
+    bool complete = unique_ && columns_.size() == std::size(known_columns);
     if (!complete && (!widen(refusal) || !look())) {
         return false;
     }
@@ -490,14 +489,11 @@ bool LogPostgres::look()
 bool LogPostgres::widen(std::string& refusal)
 {
     std::string columns = "id serial primary key";
-    for (const auto& c : old_columns) {
-        append_item(columns, quoted(c.name) + " " + c.type);
-    }
-
     std::string additions;
-    for (const auto& c : new_columns) {
-        append_item(additions, "add column if not exists " + quoted(c.name) +
-                                   " " + c.type);
+    for (const auto& c : known_columns) {
+        append_item(c.added ? additions : columns,
+                    (c.added ? "add column if not exists " : "") +
+                        quoted(c.name) + " " + c.type);
     }
 
     std::string steps[] = {
@@ -557,12 +553,7 @@ void LogPostgres::write_insert()
 void LogPostgres::tell_limits(const std::string& refusal)
 {
     std::string lacking;
-    for (const auto& c : old_columns) {
-        if (!columns_.contains(c.name)) {
-            append_item(lacking, c.name);
-        }
-    }
-    for (const auto& c : new_columns) {
+    for (const auto& c : known_columns) {
         if (!columns_.contains(c.name)) {
             append_item(lacking, c.name);
         }
@@ -674,7 +665,7 @@ void LogPostgres::hand_over_refused(std::string_view lines,
         refused += '\n';
     }
     tell(Notice::Level::error,
-         "refused " + std::to_string(n) + " records: " + refusal_);
+         "records refused: " + std::to_string(n) + ", " + refusal_);
     rejected += refused;
 }
 

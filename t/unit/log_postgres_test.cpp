@@ -232,7 +232,7 @@ TEST_F(LogPostgresTest, BadLineAmongGoodOnesIsRejected)
     EXPECT_EQ(insert(line("a") + line("b") + bad + line("c")), "+" + bad);
     EXPECT_EQ(rows("request_id"), "a b c");
     EXPECT_EQ(notices(),
-              "E refused 1 records: value too long for type character"
+              "E records refused: 1, value too long for type character"
               " varying(20) (22001)\n");
 }
 
