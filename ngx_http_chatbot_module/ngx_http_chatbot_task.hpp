@@ -103,7 +103,16 @@ public:
     Event& operator=(const Event&) = delete;
 
     void post() { ngx_post_event(&event_, &ngx_posted_events); }
-    void set_timer(ngx_msec_t in_ms) { ngx_add_timer(&event_, in_ms); }
+
+    void set_timer(ngx_msec_t in_ms)
+    {
+        // Left alone, nginx takes a change of less than 300 ms for none.
+        if (event_.timer_set) {
+            ngx_del_timer(&event_);
+        }
+        ngx_add_timer(&event_, in_ms);
+    }
+
     [[nodiscard]] bool timer_set() const { return event_.timer_set; }
 
     // Whether a worker on its way out waits for this timer.
