@@ -5,12 +5,11 @@
 use warnings;
 use strict;
 
+use FindBin;
 use JSON::PP;
 use Test::More;
 
-BEGIN { use FindBin; chdir($FindBin::Bin); }
-
-use lib 'lib';
+use lib "$FindBin::Bin/lib";
 use Test::Chatbot;
 
 ###############################################################################
