@@ -74,11 +74,17 @@ struct LocConfBase {
     ngx_str_t log_table;
 };
 
+// A location of a server, by the path that its name is.
+struct Location {
+    std::string name;
+    bool exact;
+    bool chatbot;
+};
+
 struct LocConf : LocConfBase {
     const Route* route = nullptr;
     std::string key_suffix;  // what a key depends on besides the question
-    // Of a server: the names of its chatbot locations.
-    std::vector<std::string> locations;
+    std::vector<Location> locations;  // of a server
 };
 
 [[nodiscard]] MainConf* main_conf(ngx_conf_t* cf);

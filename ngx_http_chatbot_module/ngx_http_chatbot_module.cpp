@@ -645,15 +645,19 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
 
 // So that errors from before a location was found, such as 414, can be told to
 // be a chatbot's.
-void tell_server(ngx_conf_t* cf, const ngx_http_core_loc_conf_t* clcf)
+void tell_server(ngx_conf_t* cf, const ngx_http_core_loc_conf_t* clcf,
+                 bool chatbot)
 {
+    if (clcf->noname || clcf->lmt_excpt || !view(clcf->name).starts_with('/')) {
+        return;
+    }
+
     auto cscf = static_cast<ngx_http_core_srv_conf_t*>(
         ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module));
     auto server = static_cast<LocConf*>(static_cast<LocConfBase*>(
         cscf->ctx->loc_conf[ngx_http_chatbot_module.ctx_index]));
-    if (view(clcf->name).starts_with('/')) {
-        server->locations.emplace_back(view(clcf->name));
-    }
+    server->locations.push_back(
+        {std::string(view(clcf->name)), clcf->exact_match == 1, chatbot});
 }
 
 void inherit(ngx_str_t& value, const ngx_str_t& parent)
@@ -714,11 +718,11 @@ try {
     ngx_conf_merge_value(conf->cache_lock, prev->cache_lock, 1);
     ngx_conf_merge_str_value(conf->log_table, prev->log_table, "request_logs");
 
+    tell_server(cf, clcf, conf->pass.data);
     if (!conf->pass.data) {
         return conf_ok;
     }
 
-    tell_server(cf, clcf);
     return make_route(cf, *static_cast<LocConf*>(conf));
 } catch (const std::exception& e) {
     return fail(cf, "chatbot: %s", e.what());

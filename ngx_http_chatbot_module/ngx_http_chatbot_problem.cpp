@@ -62,9 +62,17 @@ bool starts_like_a_chatbot(ngx_http_request_t* r)
                          static_cast<std::size_t>(end - r->uri_start));
     auto path = uri.substr(0, uri.find_first_of("? "));
 
-    const auto& locations = loc_conf(r)->locations;
-    return std::any_of(locations.begin(), locations.end(),
-                       [=](auto& name) { return path.starts_with(name); });
+    // As nginx would: the exact location, or else the longest name.
+    const Location* found = nullptr;
+    for (const auto& location : loc_conf(r)->locations) {
+        auto fits = location.exact ? path == location.name
+                                   : path.starts_with(location.name);
+        if (fits && (!found || location.exact ||
+                     location.name.size() > found->name.size())) {
+            found = &location;
+        }
+    }
+    return found && found->chatbot;
 }
 
 // nginx sets err_status when it is about to make an error page of its own.
