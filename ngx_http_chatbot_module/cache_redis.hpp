@@ -1,18 +1,23 @@
 #pragma once
 
+#include <chrono>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "exchange.hpp"
 
 struct redisContext;
+struct redisReply;
 
 namespace chatbot {
 
 // Where Redis is.  Two settings that are equal share a connection.
 struct RedisSettings {
-    std::string host;      // empty: a unix socket
+    std::string host;  // empty: a unix socket
     int port = 6379;
     std::string path;      // of the unix socket
     std::string user;      // empty: Redis' default user
@@ -24,30 +29,77 @@ struct RedisSettings {
     bool operator==(const RedisSettings&) const = default;
 };
 
-// Reads redis://[user:password@]host[:port][/db], rediss://, unix:/path.
-// Returns what is wrong with `url` ("invalid port"), or nullptr.
+// Reads redis://[user:password@]host[:port][/db], rediss://, unix:/path; user
+// and password are percent-decoded.  Leaves timeout_ms alone.  Returns what is
+// wrong with `url` ("invalid port"), or nullptr; then only is `settings`
+// changed.
 [[nodiscard]] const char* parse_redis_url(const std::string& url,
                                           RedisSettings& settings);
+
+// The value under which an answer is kept, and back; nothing if `value` is no
+// such value.
+[[nodiscard]] std::string write_cache_value(const Answer& answer);
+[[nodiscard]] std::optional<Answer> read_cache_value(std::string_view value);
 
 // One connection to Redis.
 //
 // Threads:  run() on a worker thread, the rest between two runs on the event
 //           loop.  `stopping` is read by run() and must be safe to read there.
+//           SIGPIPE must be ignored.
 // Time:     a run takes at most settings.timeout_ms, whatever Redis does (name
-//           resolution excepted), and ends early once *stopping is set.
+//           resolution excepted), and does not wait once *stopping is set.
+// Memory:   a reply larger than max_reply_size is taken for nonsense.
 class RedisCache {
 public:
     RedisCache(RedisSettings settings, const volatile int* stopping);
     ~RedisCache();
 
+    RedisCache(const RedisCache&) = delete;
+    RedisCache& operator=(const RedisCache&) = delete;
+
     // Answers the whole batch in one round trip; connects if need be.  An item
-    // whose reply did not come keeps the status "unavailable".  A value that
-    // does not parse is a miss.
+    // whose reply did not come keeps the status "unavailable", as does one that
+    // Redis refused.  A value that does not parse is a miss.
     void run(std::vector<CacheItem>& batch) noexcept;
 
     // Takes what should be logged since the last call.  A failure that lasts
     // is told once.
     [[nodiscard]] std::vector<Notice> take_notices();
+
+    static constexpr std::size_t max_reply_size = 16 * 1024 * 1024;
+
+private:
+    struct Deleter {
+        void operator()(redisContext* context) const;
+        void operator()(redisReply* reply) const;
+    };
+    using Context = std::unique_ptr<redisContext, Deleter>;
+    using Reply = std::unique_ptr<redisReply, Deleter>;
+    using Clock = std::chrono::steady_clock;
+
+    bool connect();
+    bool start_tls();
+    void append(const CacheItem& item);
+    void append(std::initializer_list<std::string_view> command);
+    bool exchange(std::vector<CacheItem>& batch, bool fresh);
+    bool greeted(const char* command);
+    Reply next_reply();
+    bool move();
+    bool take(const redisReply& reply, CacheItem& item);
+    bool refused(std::string_view error, CacheItem& item);
+    bool lose(const std::string& reason);
+    void tell(Notice::Level level, const std::string& text);
+
+    const RedisSettings settings_;
+    const volatile int* const stopping_;
+
+    Context context_;
+    Clock::time_point deadline_;  // of this run
+    bool unsent_ = false;         // some of the commands may be
+
+    std::string lost_;      // why, as told; empty: all is well
+    bool refuses_[3] = {};  // by CacheItem::Kind: told already
+    std::vector<Notice> notices_;
 };
 
 }  // namespace chatbot

@@ -251,17 +251,22 @@ int status_for(long status)
     }
 }
 
+Outcome too_large(const Call& call)
+{
+    Outcome outcome;
+    outcome.problem = make_problem(
+        502, upstream(call) + " sent more than the largest answer allowed");
+    return outcome;
+}
+
 Outcome read_success(const Call& call)
 {
     Attempt& attempt = *call.attempt;
-    Outcome outcome;
-
     if (attempt.stop == Attempt::Stop::body_too_large) {
-        outcome.problem = make_problem(
-            502, upstream(call) + " sent more than the largest answer allowed");
-        return outcome;
+        return too_large(call);
     }
 
+    Outcome outcome;
     outcome.answer = attempt.stream
                          ? attempt.stream->finish(outcome.problem)
                          : read_reply(attempt.reply, outcome.problem);
@@ -269,6 +274,10 @@ Outcome read_success(const Call& call)
     if (!outcome.answer) {
         outcome.problem.reason = upstream(call) + ": " + outcome.problem.reason;
         return outcome;
+    }
+
+    if (outcome.answer->text.size() > call.settings().answer_max_size) {
+        return too_large(call);
     }
 
     if (outcome.answer->created == 0) {

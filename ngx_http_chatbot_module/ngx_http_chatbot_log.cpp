@@ -133,8 +133,12 @@ try {
         return;
     }
 
-    shipped_ = postgres_.insert(lines_, rejected_) &&
-               (rejected_.empty() || set_aside(dir_, rejected_));
+    shipped_ = postgres_.insert(lines_, rejected_);
+    if (shipped_ && !rejected_.empty() && !set_aside(dir_, rejected_)) {
+        shipped_ = false;
+        notices_.push_back({Notice::Level::error, "rejected.jsonl in " + dir_ +
+                                                      " cannot be written"});
+    }
 } catch (const std::exception&) {
     shipped_ = false;  // out of memory; tried again like any other failure
 }

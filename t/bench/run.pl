@@ -15,7 +15,6 @@ use strict;
 
 use FindBin;
 use HTTP::Tiny;
-use List::Util qw/ sum /;
 use Test::More;
 use Time::HiRes qw/ time /;
 
@@ -28,26 +27,21 @@ my $seconds = $ENV{SECONDS} // 3;
 my $connections = $ENV{CONNECTIONS} // 64;
 my $questions = 1000;
 
-my $t = Test::Chatbot->new(conf => <<'EOF_CONF', http => <<'EOF_HTTP')->run;
+my $conf = <<'EOF';
 	location /static {
 		default_type application/json;
 		return 200 '{"response": "answer 1000: question 1000", "source": "cache"}';
 	}
-	location /cached {
+	location /chat {
 		chatbot_pass %%API%%;
 		chatbot_redis %%REDIS%%;
+		chatbot_postgres %%LOG%%;
 	}
-	location /recorded {
-		chatbot_pass %%API%%;
-		chatbot_redis %%REDIS%%;
-		chatbot_postgres %%POSTGRES%%;
-	}
-EOF_CONF
-	keepalive_requests 1000000;
-EOF_HTTP
+EOF
 
-bench_hits();
-bench_misses();
+bench_hits('hits from Redis', 'off', 'chatbot_log_journal off;')->quit;
+my $t = bench_hits('hits from Redis, rows in PostgreSQL', '%%POSTGRES%%');
+bench_misses($t);
 
 pass('measured');
 done_testing();
@@ -55,32 +49,33 @@ done_testing();
 ###############################################################################
 
 sub bench_hits {
-	# the same journal serves both: what is not shipped is still written
-	many({ uri => '/recorded' }, map { "question $_" } 1 .. $questions);
+	my ($name, $log, @http) = @_;
 
-	my %rate;
+	(my $locations = $conf) =~ s/%%LOG%%/$log/;
+	my $t = Test::Chatbot->new(conf => $locations,
+		http => join "\n", 'keepalive_requests 1000000;', @http)->run;
+	many(map { "question $_" } 1 .. $questions);
+
+	my (@static, @hits);
 	for (1 .. $rounds) {
-		for my $location (qw{ /static /cached /recorded }) {
-			push @{$rate{$location}}, wrk($location);
-			settle();
-		}
+		push @static, wrk($t, '/static');
+		push @hits, wrk($t, '/chat');
+		wait_shipped($t);
 	}
 
-	my ($static, $cached, $recorded)
-		= map { median(@{$rate{$_}}) } qw{ /static /cached /recorded };
-
-	diag(sprintf '%-40s %7.0f/s', 'return 200', $static);
-	diag(sprintf '%-40s %7.0f/s  %.2f of return 200', @$_, $_->[1] / $static)
-		for ['hits from Redis, in the journal', $cached],
-			['hits from Redis, in PostgreSQL', $recorded];
+	my ($static, $hits) = (median(@static), median(@hits));
+	diag(sprintf '%-38s %7.0f/s', 'return 200', $static);
+	diag(sprintf '%-38s %7.0f/s  %.2f of return 200', $name, $hits,
+		$hits / $static);
+	return $t;
 }
 
 sub bench_misses {
-	my $n = 200;
+	my ($t) = @_;
 	my $http = HTTP::Tiny->new;
 	my (@direct, @asked);
 
-	for my $i (1 .. $n) {
+	for my $i (1 .. 200) {
 		push @direct, timed(sub { $http->post($t->openai->url
 			. '/chat/completions', { headers => {
 				'Authorization' => 'Bearer sk-test',
@@ -88,39 +83,41 @@ sub bench_misses {
 			content => '{"model": "gpt-6-luna", "messages":'
 				. '[{"role": "user", "content": "[delay 0.02] direct ' . $i
 				. '"}]}' }) });
-		push @asked, timed(sub { $http->get('http://127.0.0.1:' . port()
-			. "/recorded?query=[delay 0.02]+asked+$i") });
+		push @asked, timed(sub { $http->get('http://127.0.0.1:' . $t->port
+			. "/chat?query=%5Bdelay+0.02%5D+asked+$i") });
 	}
 
 	my ($direct, $asked) = map { 1000 * median(@$_) } \@direct, \@asked;
-	diag(sprintf '%-40s %7.2f ms', 'a call of the model', $direct);
-	diag(sprintf '%-40s %7.2f ms  %+.2f ms', 'a miss', $asked,
+	diag(sprintf '%-38s %7.2f ms', 'a call of the model', $direct);
+	diag(sprintf '%-38s %7.2f ms  %+.2f ms', 'a miss', $asked,
 		$asked - $direct);
 }
 
 # Requests a second.
 sub wrk {
-	my ($location) = @_;
+	my ($t, $location) = @_;
 
 	my $script = $t->dir . '/wrk.lua';
 	open my $fh, '>', $script or die "$script: $!";
-	print $fh <<"EOF_LUA";
+	print $fh <<"EOF";
 local n = 0
 request = function()
 	n = n % $questions + 1
 	return wrk.format("GET", "$location?query=question+" .. n)
 end
-EOF_LUA
+EOF
 	close $fh;
 
 	my $out = capture('wrk', '-t', 1, '-c', $connections, '-d', "${seconds}s",
-		'-s', $script, 'http://127.0.0.1:' . port());
-	die $out if $out =~ /Non-2xx|Socket errors/ || $out !~ m{Requests/sec:\s+(\S+)};
+		'-s', $script, 'http://127.0.0.1:' . $t->port);
+	die $out if $out =~ /Non-2xx|Socket errors/
+		|| $out !~ m{Requests/sec:\s+(\S+)};
 	return $1;
 }
 
-# Each round starts with all rows arrived.
-sub settle {
+# Each round starts when all rows have arrived.
+sub wait_shipped {
+	my ($t) = @_;
 	wait_for { !grep { -s } glob $t->dir . '/chatbot-journal/log-*' } 60
 		or die 'rows did not arrive';
 }

@@ -2,20 +2,16 @@
 
 #include <gtest/gtest.h>
 
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
-#include <list>
 #include <mutex>
 #include <string>
 #include <thread>
+
+#include "fake_server.hpp"
 
 namespace chatbot {
 namespace {
@@ -23,111 +19,23 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-// A connection accepted by the fake upstream.
-class Peer {
-public:
-    explicit Peer(int fd)
-        : fd_(fd)
-    {
-    }
-    ~Peer() { close(fd_); }
-
-    // Reads a request; empty at the end of the connection.
-    std::string read_request()
-    {
-        std::size_t size = std::string::npos;
-        while (buffer_.size() < size) {
-            char bytes[4096];
-            const auto n = recv(fd_, bytes, sizeof(bytes), 0);
-            if (n <= 0) {
-                return {};
-            }
-            buffer_.append(bytes, n);
-
-            const auto end = buffer_.find("\r\n\r\n");
-            const auto length = buffer_.find("Content-Length: ");
-            if (end != buffer_.npos && length != buffer_.npos) {
-                size = end + 4 + std::stoul(buffer_.substr(length + 16));
-            }
-        }
-
-        std::string request = buffer_.substr(0, size);
-        buffer_.erase(0, size);
-        return request;
-    }
-
-    bool send(std::string_view bytes)
-    {
-        while (!bytes.empty()) {
-            const auto n =
-                ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-            if (n <= 0) {
-                return false;
-            }
-            bytes.remove_prefix(n);
-        }
-        return true;
-    }
-
-    void reply(int status, std::string_view body, std::string_view headers = "")
-    {
-        send("HTTP/1.1 " + std::to_string(status) +
-             " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
-             std::string(headers) + "\r\n" + std::string(body));
-    }
-
-    // Says nothing until the other side has left, or time is up.
-    bool left(int timeout_ms = -1)
-    {
-        pollfd event{fd_, POLLRDHUP, 0};
-        return poll(&event, 1, timeout_ms) != 0;
-    }
-
-    // Ends the connection without an answer.
-    void reset() { shutdown(fd_, SHUT_RDWR); }
-
-private:
-    const int fd_;
-    std::string buffer_;
-};
-
-// An upstream on a port of its own: answers each request as told.
+// A fake upstream: answers each request as told.
 class Upstream {
 public:
     // Gets the connection, the request, and the request's number from 1.
     using Script = std::function<void(Peer&, const std::string&, int)>;
 
     explicit Upstream(Script script)
-        : script_(std::move(script))
+        : script_(std::move(script)),
+          server_([this](Peer& peer, int) { serve(peer); })
     {
-        listener_ = socket(AF_INET, SOCK_STREAM, 0);
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof(address);
-        auto* name = reinterpret_cast<sockaddr*>(&address);
-        EXPECT_EQ(bind(listener_, name, size), 0);
-        EXPECT_EQ(listen(listener_, 1024), 0);
-        getsockname(listener_, name, &size);
-        port_ = ntohs(address.sin_port);
-        acceptor_ = std::thread([this] { accept_all(); });
     }
 
-    ~Upstream()
+    std::string address() const
     {
-        shutdown(listener_, SHUT_RDWR);
-        acceptor_.join();
-        close(listener_);
-        for (auto& peer : peers_) {
-            peer.reset();
-        }
-        for (auto& thread : threads_) {
-            thread.join();
-        }
+        return "127.0.0.1:" + std::to_string(server_.port());
     }
-
-    std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
-    int connections() const { return connections_; }
+    int connections() const { return server_.connections(); }
     int requests() const { return requests_; }
 
     std::string last_request()
@@ -137,23 +45,11 @@ public:
     }
 
 private:
-    void accept_all()
-    {
-        for (;;) {
-            const int fd = accept(listener_, nullptr, nullptr);
-            if (fd < 0) {
-                return;
-            }
-            connections_++;
-            Peer& peer = peers_.emplace_back(fd);
-            threads_.emplace_back([this, &peer] { serve(peer); });
-        }
-    }
-
     void serve(Peer& peer)
     {
+        std::string buffer;
         for (;;) {
-            const std::string request = peer.read_request();
+            const std::string request = read_request(peer, buffer);
             if (request.empty()) {
                 return;
             }
@@ -165,17 +61,43 @@ private:
         }
     }
 
+    // Empty at the end of the connection.
+    static std::string read_request(Peer& peer, std::string& buffer)
+    {
+        std::size_t size = std::string::npos;
+        while (buffer.size() < size) {
+            const std::string bytes = peer.receive();
+            if (bytes.empty()) {
+                return {};
+            }
+            buffer += bytes;
+
+            const auto end = buffer.find("\r\n\r\n");
+            const auto length = buffer.find("Content-Length: ");
+            if (end != buffer.npos && length != buffer.npos) {
+                size = end + 4 + std::stoul(buffer.substr(length + 16));
+            }
+        }
+
+        std::string request = buffer.substr(0, size);
+        buffer.erase(0, size);
+        return request;
+    }
+
     const Script script_;
-    int listener_;
-    int port_;
-    std::atomic<int> connections_ = 0;
     std::atomic<int> requests_ = 0;
     std::mutex mutex_;
     std::string last_request_;
-    std::list<Peer> peers_;
-    std::list<std::thread> threads_;
-    std::thread acceptor_;
+    FakeServer server_;  // its threads use all of the above
 };
+
+void reply(Peer& peer, int status, std::string_view body,
+           std::string_view headers = "")
+{
+    peer.send("HTTP/1.1 " + std::to_string(status) +
+              " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
+              std::string(headers) + "\r\n" + std::string(body));
+}
 
 std::string completion(const std::string& text)
 {
@@ -225,8 +147,9 @@ protected:
     // Has every request answered so.
     void answer(int status, std::string body, std::string headers = "")
     {
-        start(
-            [=](Peer& peer, auto&, int) { peer.reply(status, body, headers); });
+        start([=](Peer& peer, auto&, int) {
+            reply(peer, status, body, headers);
+        });
     }
 
     ModelCall call(std::string question, bool stream = false)
@@ -334,7 +257,7 @@ TEST_F(ModelOpenaiTest, ConnectionClosedWhileIdleIsNoFailure)
 {
     settings_.retries = 0;
     start([](Peer& peer, auto&, int) {
-        peer.reply(200, completion("x"));
+        reply(peer, 200, completion("x"));
         peer.reset();
     });
     EXPECT_EQ(ask("hi"), "=x");
@@ -356,7 +279,7 @@ TEST_F(ModelOpenaiTest, ThousandCallsAtOnceEndOnceEach)
         waiting++;
         while (waiting < count && !peer.left(10)) {
         }
-        peer.reply(200, completion("x"));
+        reply(peer, 200, completion("x"));
     });
 
     std::vector<ModelCall> calls;
@@ -446,10 +369,10 @@ TEST_F(ModelOpenaiTest, AsksAgainAsToldByTheUpstream)
     start([](Peer& peer, auto&, int n) {
         constexpr int statuses[] = {429, 500};
         if (n <= 2) {
-            peer.reply(statuses[n - 1], error("busy"),
-                       "Retry-After-Ms: 20\r\nRetry-After: 5\r\n");
+            reply(peer, statuses[n - 1], error("busy"),
+                  "Retry-After-Ms: 20\r\nRetry-After: 5\r\n");
         } else {
-            peer.reply(200, completion("x"));
+            reply(peer, 200, completion("x"));
         }
     });
     EXPECT_EQ(ask("hi"), "=x");
@@ -553,7 +476,7 @@ TEST_F(ModelOpenaiTest, Unreachable)
 TEST_F(ModelOpenaiTest, ResetIsAskedAgain)
 {
     start([](Peer& peer, auto&, int n) {
-        n == 1 ? peer.reset() : peer.reply(200, completion("x"));
+        n == 1 ? peer.reset() : reply(peer, 200, completion("x"));
     });
     EXPECT_EQ(ask("hi"), "=x");
 
@@ -568,29 +491,19 @@ TEST_F(ModelOpenaiTest, ResetIsAskedAgain)
 TEST_F(ModelOpenaiTest, ConnectTimeout)
 {
     // A listener whose queue is full takes no further connection.
-    const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    auto* name = reinterpret_cast<sockaddr*>(&address);
-    ASSERT_EQ(bind(listener, name, size), 0);
-    ASSERT_EQ(listen(listener, 0), 0);
-    getsockname(listener, name, &size);
+    Listener listener(0);
     const int queued = socket(AF_INET, SOCK_STREAM, 0);
-    ASSERT_EQ(connect(queued, name, size), 0);
+    ASSERT_EQ(connect(queued, listener.name(), sizeof(sockaddr_in)), 0);
 
     settings_.connect_timeout_ms = 100;
     settings_.retries = 0;
-    settings_.url =
-        "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    settings_.url = "http://127.0.0.1:" + std::to_string(listener.port());
     const std::string text = ask("hi");
     EXPECT_EQ(text.find("!503 "), 0u) << text;
     EXPECT_NE(text.find("could not be reached within 100 ms"), text.npos);
     EXPECT_LT(events_.back().duration_ms, 1000);
 
     close(queued);
-    close(listener);
 }
 
 TEST_F(ModelOpenaiTest, SilenceEndsTheCallAndIsNotAskedAgain)
@@ -678,9 +591,9 @@ TEST_F(ModelOpenaiTest, MissingModelIsPassedOver)
 {
     start([](Peer& peer, const std::string& request, int) {
         if (request.find("\"m-1\"") != request.npos) {
-            peer.reply(404, error("model_not_found"));
+            reply(peer, 404, error("model_not_found"));
         } else {
-            peer.reply(200, completion("x"));
+            reply(peer, 200, completion("x"));
         }
     });
 
