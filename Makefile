@@ -62,7 +62,7 @@ $(tree)/objs/Makefile: config config.make
 			$(wildcard $(NGINX_SRC)/configure $(NGINX_SRC)/auto/configure))) \
 		$(NGINX_CONF_FLAGS) --with-cc-opt='$(cc_opt)' --with-ld-opt='$(ld_opt)' \
 		--add-dynamic-module=$(CURDIR) >configure.log || \
-		{ cat configure.log; rm -f objs/Makefile; exit 1; }
+		{ tail configure.log; rm -f objs/Makefile; exit 1; }
 
 # The dependencies of our objects are known to nginx's Makefile.
 $(module): $(tree)/objs/Makefile FORCE
