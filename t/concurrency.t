@@ -1,0 +1,99 @@
+#!/usr/bin/perl
+
+# Many questions at once, few threads, and nobody waits for somebody else.
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+
+###############################################################################
+
+my $conf = <<'EOF';
+chatbot_model gpt-6-luna;
+chatbot_redis %%REDIS%%;
+chatbot_postgres %%POSTGRES%%;
+
+location /chat {
+    chatbot_pass %%API%%;
+}
+EOF
+
+# a thousand questions, four threads
+
+my $t = Test::Chatbot->new(conf => $conf, main => "thread_pool four threads=4;\n",
+	http => "chatbot_thread_pool four;\n")->run;
+my $api = $t->openai;
+
+my @answers = many({ timeout => 30 }, map { "[delay 2] question $_" } 1 .. 1000);
+my $slowest = slowest();
+note(sprintf 'the slowest took %.2f s', $slowest);
+
+is(answered(@answers), 1000, 'a thousand answers');
+is(wrong(@answers), 0, 'each to its question');
+is($api->max_in_flight, 1000, 'asked at once');
+cmp_ok($slowest, '<', 10, 'in time');
+is(wait_rows(1000), 1000, 'a thousand rows');
+
+# a slow one holds up nobody
+
+my $slow = dial();
+print $slow request(GET => '/chat?query=[delay%203]%20slow');
+wait_for { $api->in_flight == 1 };
+
+like(ask('quick'), qr/ 200 .*: quick"/s, 'a quick one');
+is($api->in_flight, 1, 'answered while a slow one waits');
+like(join('', <$slow>), qr/ 200 .*slow"/s, 'the slow one');
+
+# one thread does everything
+
+my $one = Test::Chatbot->new(with => $t, conf => $conf,
+	main => "thread_pool one threads=1;\n",
+	http => "chatbot_thread_pool one;\n")->run;
+
+@answers = many(map { "[delay 0.3] of one thread, $_" } 1 .. 50);
+is(answered(@answers), 50, 'one thread');
+is(wrong(@answers), 0, 'one thread, each to its question');
+like(ask('[delay 0.3] of one thread, 1'), qr/"cache"/, 'one thread, cached');
+is(wait_rows(1053), 1053, 'one thread, rows');
+
+# not more at once than allowed
+
+my $few = Test::Chatbot->new(with => $t, conf => $conf,
+	http => "chatbot_max_in_flight 3;\n")->run;
+
+$api->reset;
+my @waiting = map { my $s = dial();
+	print $s request(GET => "/chat?query=[delay%202]%20waiting%20$_"); $s } 1 .. 3;
+wait_for { $api->in_flight == 3 };
+
+my $refused = ask('one more');
+is(status($refused), 503, 'one too many');
+like(header($refused, 'Retry-After'), qr/^[1-9]\d*$/, 'retry after');
+is(header($refused, 'Content-Type'), 'application/problem+json', 'problem');
+is($api->in_flight, 3, 'refused at once');
+is($api->calls, 3, 'not asked');
+
+is(answered(map { join '', <$_> } @waiting), 3, 'the others are answered');
+is(status(ask('one more')), 200, 'room again');
+is(wait_rows(1058), 1058, 'the refused one is recorded, too');
+is($t->postgres->sql('select status, http_status, response_text'
+	. ' from request_logs where http_status <> 200'),
+	'error|503|Error: ' . json($refused)->{detail}, 'its row');
+
+done_testing();
+
+###############################################################################
+
+sub answered { scalar grep { status($_) == 200 } @_ }
+
+# Answers that are not to the n-th question.
+sub wrong {
+	my $n = 0;
+	return scalar grep { $n++; $_ !~ /"answer \d+: .*\b$n", "source": "api"/ } @_;
+}

@@ -1,0 +1,165 @@
+#!/usr/bin/perl
+
+# What was answered stands in the journal until it stands in PostgreSQL, the
+# "chatbot_log_journal" directive.
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+
+###############################################################################
+
+my $conf = <<'EOF';
+chatbot_model gpt-6-luna;
+chatbot_redis off;
+chatbot_postgres %%POSTGRES%%;
+
+location /chat {
+    chatbot_pass %%API%%;
+}
+EOF
+
+my $t = Test::Chatbot->new(conf => $conf, workers => 2,
+	alerts => qr/worker process \d+ exited on signal 9/)->run;
+my ($api, $postgres) = ($t->openai, $t->postgres);
+my $rows = 0;
+
+# in peace
+
+answered(10);
+arrived('in peace');
+wait_for { !content($t) };
+is(content($t), '', 'nothing is left in the journal');
+
+# workers are killed
+
+$postgres->stop;
+answered(20);
+my @workers = $t->workers;
+kill 'KILL', @workers;
+wait_for { my %is = map { $_ => 1 } $t->workers;
+	keys %is == 2 && !grep { $is{$_} } @workers };
+answered(5);
+$postgres->start;
+arrived('workers killed');
+
+# everything is killed, in the middle of a line
+
+$postgres->stop;
+answered(20);
+$t->kill;
+my ($torn) = grep { -s } segments($t);
+open my $fh, '>>', $torn or die "$torn: $!";
+print $fh '{"timestamp":"2026-11-23T06:13:00.123Z","ip_addr';
+close $fh;
+$t->run;
+answered(5);
+$postgres->start;
+arrived('nginx killed');
+unlike($t->error_log, qr/refused/, 'the torn line is gone');
+ok(!-e $t->dir . '/chatbot-journal/rejected.jsonl', 'nothing was set aside');
+
+# PostgreSQL is away all the time
+
+$postgres->stop;
+answered(5);
+ok($t->quit(seconds => 5), 'quit does not wait for PostgreSQL');
+$postgres->start;
+$t->run;
+arrived('quit meanwhile');
+
+# another PostgreSQL user is no other database
+
+$postgres->sql('create user somebody superuser');
+$postgres->stop;
+answered(5);
+$t->quit;
+($t->{conf} = $conf) =~ s{%%POSTGRES%%}{$postgres->url('somebody')}e;
+$postgres->start;
+$t->run;
+arrived('another user');
+$t->quit;
+is(join(' ', segments($t)), '', 'no file is left');
+
+# full
+
+my $full = Test::Chatbot->new(with => $t, conf => $conf,
+	http => "chatbot_log_journal full max_size=64k;\n")->run;
+
+$postgres->stop;
+my ($n, $refused) = (0);
+while ($n < 100) {
+	my $response = ask("full " . 'x' x 2000 . $n);
+	$refused = $response if status($response) != 200;
+	last if $refused;
+	$n++;
+}
+$rows += $n;
+
+is(status($refused), 503, 'full');
+cmp_ok($n, '>', 5, 'not too early');
+is(header($refused, 'Content-Type'), 'application/problem+json', 'problem');
+like(header($refused, 'Retry-After'), qr/^[1-9]\d*$/, 'retry after');
+like($full->error_log, qr/\[crit\].*max_size/, 'logged');
+
+my $calls = $api->calls;
+is(status(ask("full $_")), 503, 'still full') for 1 .. 3;
+is($api->calls, $calls, 'no money is spent');
+
+$postgres->start;
+ok(wait_for { status(ask('room')) == 200 && ++$rows }, 'room again');
+arrived('full');
+$full->quit;
+
+# cannot be written
+
+my $dir = $full->dir . '/nowhere';
+open $fh, '>', $dir or die "$dir: $!";
+close $fh;
+my $nowhere = Test::Chatbot->new(with => $t, conf => $conf,
+	http => "chatbot_log_journal $dir;\n")->run;
+
+$calls = $api->calls;
+is(status(ask('nowhere')), 503, 'no directory');
+is($api->calls, $calls, 'no directory, not asked');
+like($nowhere->error_log, qr/\[crit\].*nowhere/, 'no directory, logged');
+
+unlink $dir;
+mkdir $dir;
+ok(wait_for { status(ask('somewhere')) == 200 && ++$rows }, 'a directory');
+arrived('a directory');
+
+done_testing();
+
+###############################################################################
+
+# So many questions are asked and answered.
+sub answered {
+	my ($n) = @_;
+
+	my @answers = many(map { 'question ' . ++$rows } 1 .. $n);
+	is(scalar(grep { status($_) == 200 } @answers), $n, "$n answers");
+}
+
+# All answers are rows, once.
+sub arrived {
+	my ($name) = @_;
+	my $count = 'select count(*) from request_logs where http_status = 200';
+
+	wait_for { $postgres->sql($count) eq $rows };
+	is($postgres->sql($count), $rows, "$name, rows");
+}
+
+sub segments { glob $_[0]->dir . '/chatbot-journal/*.jsonl' }
+
+sub content {
+	my ($nginx) = @_;
+	return join '', map { $nginx->read(substr $_, 1 + length $nginx->dir) }
+		segments($nginx);
+}

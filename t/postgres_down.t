@@ -1,0 +1,187 @@
+#!/usr/bin/perl
+
+# PostgreSQL is down, frozen, read-only, or dies halfway: nobody waits for it,
+# and every row arrives once.
+
+use warnings;
+use strict;
+
+use IO::Select;
+use IO::Socket::INET;
+use POSIX ();
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+use Test::Chatbot::Load;
+
+###############################################################################
+
+my $t = Test::Chatbot->new(conf => <<'EOF');
+chatbot_model gpt-6-luna;
+chatbot_redis off;
+
+location /chat {
+    chatbot_pass %%API%%;
+    chatbot_postgres %%POSTGRES%%;
+}
+
+location /cut {
+    chatbot_pass %%API%%;
+    chatbot_postgres
+        "host=127.0.0.1 port=%%PORT_1%% user=postgres dbname=postgres";
+    chatbot_log_table cut;
+}
+EOF
+
+my $postgres = $t->postgres;
+
+# down when nginx starts
+
+$postgres->stop;
+$t->run;
+
+my @answers = many(map { "no PostgreSQL $_" } 1 .. 20);
+is(scalar(grep { status($_) == 200 } @answers), 20, 'down from the start');
+
+$postgres->start;
+is(wait_rows(20), 20, 'rows of before its start');
+
+# each of these under load
+
+my $load = Test::Chatbot::Load->start->wait(100);
+$postgres->stop;
+$load->wait(200);
+$postgres->start;
+$load->wait(100)->stop;
+all_is_well($load, 'stopped');
+
+$load = Test::Chatbot::Load->start->wait(100);
+$postgres->freeze;
+$load->wait(200);
+$postgres->thaw;
+$load->wait(100)->stop;
+all_is_well($load, 'frozen');
+
+$load = Test::Chatbot::Load->start->wait(100);
+read_only('on');
+$load->wait(200);
+read_only('off');
+$load->wait(100)->stop;
+all_is_well($load, 'read-only');
+
+$load = Test::Chatbot::Load->start->wait(100);
+for (1 .. 3) {
+	$postgres->kill;
+	$load->wait(50);
+	$postgres->start;
+	$load->wait(50);
+}
+$load->stop;
+all_is_well($load, 'killed');
+
+$load = Test::Chatbot::Load->start->wait(100);
+for (1 .. 20) {
+	$postgres->sql('select pg_terminate_backend(pid)'
+		. ' from pg_stat_activity where pid <> pg_backend_pid()');
+}
+$load->wait(100)->stop;
+all_is_well($load, 'connections lost');
+
+# the connection is lost when the rows are committed, and nginx not yet told
+
+my $cutter = start_cutter(port(1));
+@answers = many(map { request(GET => "/cut?query=cut%20$_") } 1 .. 20);
+is(scalar(grep { status($_) == 200 } @answers), 20, 'reply to insert lost');
+wait_for { $postgres->rows('cut') >= 20 };
+is($postgres->rows('cut'), 20, 'all rows are there');
+
+@answers = many(map { request(GET => "/cut?query=cut%20$_") } 21 .. 40);
+wait_for { $postgres->rows('cut') >= 40 };
+is($postgres->rows('cut'), 40, 'rows come once');
+cmp_ok($postgres->sql("select nextval('cut_id_seq')"), '>', 41,
+	'although some were sent twice');
+
+done_testing();
+
+END { kill 'KILL', $cutter if $cutter }
+
+###############################################################################
+
+sub all_is_well {
+	my ($load, $name) = @_;
+	my @ids = $load->ids;
+
+	is(scalar(() = $load->failures), 0, "$name, all questions are answered");
+	cmp_ok($load->slowest, '<', 2, "$name, nobody waits");
+
+	my $n = wait_for { $postgres->rows >= @ids + 20 } 15;
+	ok($n, "$name, all rows arrive");
+	is(lost(@ids), 0, "$name, none is lost");
+	is($postgres->rows, @ids + 20, "$name, none comes twice");
+	$postgres->sql("delete from request_logs where request_text like '%load%'");
+}
+
+sub lost {
+	my %left = map { $_ => 1 } @_;
+	delete @left{split /\n/,
+		$postgres->sql('select request_id from request_logs')};
+	return scalar keys %left;
+}
+
+sub read_only {
+	my ($value) = @_;
+
+	my $said = $postgres->sql(
+		"alter system set default_transaction_read_only = $value");
+	$postgres->sql('select pg_reload_conf()');
+	is($said, '', "read-only $value");
+}
+
+# Passes everything on to PostgreSQL, but cuts the first connection on which it
+# says that an INSERT was done.
+sub start_cutter {
+	my ($port) = @_;
+
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+		LocalPort => $port, Listen => 16, ReuseAddr => 1) or die $!;
+	my $test = $$;
+	my $pid = fork // die "fork: $!";
+	return $pid if $pid;
+
+	my $select = IO::Select->new($listener);
+	my (%peer, %is_server, $was_cut);
+
+	while (getppid() == $test) {
+		for my $socket ($select->can_read(1)) {
+			if ($socket == $listener) {
+				my $client = $listener->accept;
+				my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+					PeerPort => $postgres->port) or next;
+				%peer = (%peer, $client => $server, $server => $client);
+				$is_server{$server} = 1;
+				$select->add($client, $server);
+				next;
+			}
+
+			my $peer = $peer{$socket} or next;
+			my $n = sysread $socket, my $bytes, 65536;
+			my $is_cut = !$was_cut && $is_server{$socket} && $n
+				&& $bytes =~ /INSERT 0 \d/;
+			$was_cut ||= $is_cut;
+
+			if ($n && !$is_cut) {
+				print $peer $bytes;
+				$peer->flush;
+				next;
+			}
+
+			$select->remove($socket, $peer);
+			delete @peer{$socket, $peer};
+			close $_ for $socket, $peer;
+		}
+	}
+	POSIX::_exit(0);
+}

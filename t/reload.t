@@ -1,0 +1,123 @@
+#!/usr/bin/perl
+
+# Reload, quit and stop, with requests in flight.
+
+use warnings;
+use strict;
+
+use Test::More;
+use Time::HiRes qw/ time /;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+use Test::Chatbot::Load;
+use Test::Chatbot::Server qw/ read_file /;
+
+###############################################################################
+
+my $conf = <<'EOF';
+chatbot_model gpt-6-luna;
+chatbot_redis %%REDIS%%;
+chatbot_postgres %%POSTGRES%%;
+
+location /chat {
+    chatbot_pass %%API%%;
+}
+EOF
+
+my $t = Test::Chatbot->new(conf => $conf, workers => 2)->run;
+my ($api, $postgres) = ($t->openai, $t->postgres);
+
+# under load
+
+my $load = Test::Chatbot::Load->start(at_once => 20)->wait(100);
+for (1 .. 5) {
+	ok($t->reload, 'reload');
+	$load->wait(20);
+}
+$load->stop;
+
+my @ids = $load->ids;
+is(join('; ', $load->failures), '', 'no request is refused');
+wait_for { $postgres->rows >= @ids };
+is($postgres->sql('select string_agg(request_id, $$ $$ order by request_id'
+	. ' collate "C") from request_logs'), join(' ', sort @ids),
+	'rows are the answers');
+
+# old workers answer what they began, even if the new configuration is another
+
+my $slow = dial();
+print $slow request(GET => '/chat?query=[delay%201]%20old%20worker');
+wait_for { $api->in_flight == 1 };
+$t->reload($conf =~ s/chatbot_model/chatbot_system_prompt ""; $&/r);
+like(ask('new worker'), qr/ 200 .*new worker/s, 'new worker');
+is($api->in_flight, 1, 'while the old one waits');
+like(join('', <$slow>), qr/ 200 .*old worker"/s, 'old worker');
+like(ask('[delay 1] old worker'), qr/"api"/, 'another prompt, another key');
+
+# a wrong configuration changes nothing
+
+ok(!$t->reload($conf . 'chatbot_retries x;'), 'wrong configuration');
+is(status(ask('still there')), 200, 'still there');
+$t->{alerts} = qr/invalid (?:number|value)|"chatbot_retries"/;
+
+# nothing is left behind
+
+ok($t->reload($conf), 'reload');
+ok(wait_for { $t->workers == 2 }, 'old workers are gone');
+my $before = belongings($t);
+$t->reload for 1 .. 20;
+ok(wait_for { $t->workers == 2 }, '20 reloads, old workers are gone');
+is(belongings($t), $before, '20 reloads, the master has what it had');
+
+my %threads = map { threads($_) => 1 } $t->workers;
+is(scalar(keys %threads), 1, 'workers are alike');
+
+# quit answers all
+
+$postgres->sql('delete from request_logs');
+my @slow = map { my $s = dial();
+	print $s request(GET => "/chat?query=[delay%201]%20quit%20$_"); $s } 1 .. 50;
+wait_for { $api->in_flight == 50 };
+
+my $since = time();
+ok($t->quit, 'quit');
+cmp_ok(time() - $since, '<', 4, 'quit, without waiting for more');
+is(scalar(grep { join('', <$_>) =~ / 200 .*quit \d+", "source": "api"/s }
+	@slow), 50, 'quit, all are answered');
+is(wait_rows(50, 2), 50, 'quit, all rows are there');
+
+# stop answers nobody, and loses no row
+
+$t->run;
+@slow = map { my $s = dial();
+	print $s request(GET => "/chat?query=[silent]%20stop%20$_"); $s } 1 .. 20;
+wait_for { $api->in_flight == 20 };
+
+$since = time();
+ok($t->stop, 'stop');
+cmp_ok(time() - $since, '<', 2, 'stop, at once');
+is(join('', map { join '', <$_> } @slow), '', 'stop, nobody is answered');
+
+$t->run;
+is(wait_rows(70), 70, 'stop, all rows are there');
+is($postgres->sql("select status, http_status, count(*) from request_logs where"
+	. " request_text ~ 'stop' group by 1, 2"), 'error|499|20', 'stop, rows');
+is(status(ask('and again')), 200, 'started again');
+
+done_testing();
+
+###############################################################################
+
+# What a process has: threads and descriptors.
+sub belongings {
+	my ($t) = @_;
+	my $pid = $t->nginx->pid;
+
+	return threads($pid) . ' threads, ' . join ', ', sort map {
+		(readlink // '') =~ s/\d+//gr } glob "/proc/$pid/fd/*";
+}
+
+sub threads { read_file("/proc/$_[0]/status") =~ /^Threads:\s*(\d+)/m ? $1 : 0 }

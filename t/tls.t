@@ -1,0 +1,147 @@
+#!/usr/bin/perl
+
+# A model behind TLS: whom to trust, and HTTP/2.
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+use Test::Chatbot::Server qw/ capture /;
+
+###############################################################################
+
+my $front = Test::Chatbot->new(http => <<'EOF', conf => <<'EOF');
+log_format calls '$server_protocol $status $ssl_protocol $connection';
+EOF
+ssl_certificate %%TEST%%/localhost.pem;
+ssl_certificate_key %%TEST%%/localhost.key;
+access_log %%TEST%%/calls.log calls;
+
+listen 127.0.0.1:%%PORT_1%% ssl http2;
+listen 127.0.0.1:%%PORT_2%% ssl;
+
+location / {
+    proxy_pass http://127.0.0.1:%%PORT_3%%;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+}
+EOF
+
+my $dir = $front->dir;
+make_certificates();
+
+my $api = $front->openai;
+$front->{conf} =~ s/127.0.0.1:%%PORT_3%%/127.0.0.1:$api->{port}/;
+$front->run;
+
+my ($h2, $h1) = ($front->port(1), $front->port(2));
+my $t = Test::Chatbot->new(with => $front, conf => <<"EOF")->run;
+chatbot_model gpt-6-luna;
+chatbot_redis off;
+
+location /good {
+    chatbot_pass https://localhost:$h2/v1;
+    chatbot_ssl_trusted_certificate $dir/ca.pem;
+}
+
+location /http1 {
+    chatbot_pass https://localhost:$h1/v1;
+    chatbot_ssl_trusted_certificate $dir/ca.pem;
+}
+
+location /system {
+    chatbot_pass https://localhost:$h2/v1;
+}
+
+location /wrong_ca {
+    chatbot_pass https://localhost:$h2/v1;
+    chatbot_ssl_trusted_certificate $dir/other.pem;
+}
+
+location /wrong_name {
+    chatbot_pass https://127.0.0.1:$h2/v1;
+    chatbot_ssl_trusted_certificate $dir/ca.pem;
+}
+
+location /plain {
+    chatbot_pass https://localhost:$api->{port}/v1;
+    chatbot_connect_timeout 300ms;
+    chatbot_retries 0;
+}
+
+location /unverified {
+    chatbot_pass https://127.0.0.1:$h2/v1;
+    chatbot_ssl_verify off;
+}
+
+location /missing {
+    chatbot_pass https://localhost:$h2/v1;
+    chatbot_ssl_trusted_certificate $dir/missing.pem;
+}
+EOF
+
+# trusted
+
+like(ask('hi', uri => '/good'), qr/ 200 .*"answer 1: hi"/s, 'trusted');
+like(wait_for { $front->read('calls.log') }, qr{^HTTP/2.0 200 TLSv1\.[23] },
+	'HTTP/2');
+
+my @answers = many(map { request(GET => "/good?query=[delay%200.5]%20$_") }
+	1 .. 50);
+is(scalar(grep { status($_) == 200 } @answers), 50, 'many');
+my %connections = map { $_ => 1 } $front->read('calls.log') =~ /(\d+)$/mg;
+cmp_ok(scalar(keys %connections), '<', 4, 'many, few connections');
+
+like(ask('hi', uri => '/http1'), qr/ 200 .*: hi"/s, 'HTTP/1.1 alone');
+ok(wait_for { $front->read('calls.log') =~ m{^HTTP/1.1 200}m }, 'logged');
+like(ask('hi', uri => '/unverified'), qr/ 200 .*: hi"/s, 'not verified');
+
+# not trusted
+
+my $calls = $api->calls;
+for my $uri (qw{ /system /wrong_ca /wrong_name }) {
+	my $response = ask('secret', uri => $uri);
+	is(status($response), 502, $uri);
+	unlike($response, qr/certificate|SSL|localhost|127\.0/, "$uri, no details");
+}
+like(ask('secret', uri => '/missing'), qr{^HTTP/1.1 502 }, 'no such CA file');
+
+like($t->error_log, qr/\[error\].*certificate/, 'logged');
+unlike($t->error_log, qr/attempts/, 'not retried');
+
+like(ask('secret', uri => '/plain'), qr{^HTTP/1.1 50[23] }, 'no TLS there');
+
+is($api->calls, $calls, 'nothing reached the API');
+unlike(join('', map { $_->{body} } $api->requests), qr/secret/,
+	'the question stayed here');
+
+$t->quit;
+
+done_testing();
+
+###############################################################################
+
+# A CA, a certificate of it for localhost, and another CA.
+sub make_certificates {
+	for my $name (qw/ ca other /) {
+		capture(qw/ openssl req -x509 -newkey ec -pkeyopt
+			ec_paramgen_curve:prime256v1 -nodes -days 2 /,
+			'-subj', "/CN=$name", '-keyout', "$dir/$name.key",
+			'-out', "$dir/$name.pem");
+	}
+
+	capture(qw/ openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1
+		-nodes -subj /, '/CN=localhost', '-addext',
+		'subjectAltName=DNS:localhost', '-keyout', "$dir/localhost.key",
+		'-out', "$dir/localhost.csr");
+	my $said = capture(qw/ openssl x509 -req -days 2 -copy_extensions copyall
+		-in /, "$dir/localhost.csr", '-CA', "$dir/ca.pem",
+		'-CAkey', "$dir/ca.key", '-CAcreateserial',
+		'-out', "$dir/localhost.pem");
+	-s "$dir/localhost.pem" or die "openssl: $said\n";
+}
