@@ -1,0 +1,599 @@
+#include "cache_redis.hpp"
+
+#include <hiredis/hiredis.h>
+#if __has_include(<hiredis/hiredis_ssl.h>)
+#include <hiredis/hiredis_ssl.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#define CHATBOT_REDIS_TLS 1
+#endif
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <utility>
+
+#include "json.hpp"
+
+namespace chatbot {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds stopping_check_interval{50};
+constexpr std::size_t max_error_size = 200;
+constexpr std::size_t kept_buffer_size = 256 * 1024;
+
+bool remove_prefix(std::string_view& text, std::string_view prefix)
+{
+    if (!text.starts_with(prefix)) {
+        return false;
+    }
+
+    text.remove_prefix(prefix.size());
+    return true;
+}
+
+// Reads a decimal number that is all of `text`.
+bool read_number(std::string_view text, int min, int max, int& number)
+{
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    return error == std::errc() && stop == end && number >= min &&
+           number <= max;
+}
+
+bool percent_decode(std::string_view text, std::string& out)
+{
+    for (std::size_t at = 0; at < text.size(); at++) {
+        if (text[at] != '%') {
+            out += text[at];
+            continue;
+        }
+
+        const std::string_view hex = text.substr(at + 1, 2);
+        unsigned char byte;
+        const auto [stop, error] =
+            std::from_chars(hex.data(), hex.data() + hex.size(), byte, 16);
+        if (error != std::errc() || stop != hex.data() + 2) {
+            return false;
+        }
+
+        out += static_cast<char>(byte);
+        at += 2;
+    }
+
+    return true;
+}
+
+const char* parse_user(std::string_view text, RedisSettings& settings)
+{
+    const auto colon = text.find(':');
+    if (colon == text.npos || colon + 1 == text.size()) {
+        return "no password after the user";
+    }
+    if (!percent_decode(text.substr(0, colon), settings.user) ||
+        !percent_decode(text.substr(colon + 1), settings.password)) {
+        return "invalid escape in user or password";
+    }
+
+    return nullptr;
+}
+
+const char* parse_host(std::string_view text, RedisSettings& settings)
+{
+    auto end = text.find(':');
+    if (remove_prefix(text, "[")) {
+        end = text.find(']');
+        if (end == text.npos) {
+            return "invalid IPv6 address";
+        }
+    }
+
+    settings.host = text.substr(0, end);
+    if (settings.host.empty()) {
+        return "no host";
+    }
+    if (end == text.npos) {
+        return nullptr;
+    }
+
+    text.remove_prefix(end);
+    remove_prefix(text, "]");
+    if (!text.empty() && (!remove_prefix(text, ":") ||
+                          !read_number(text, 1, 65535, settings.port))) {
+        return "invalid port";
+    }
+
+    return nullptr;
+}
+
+// Tokens as the model told them: -1 is "not told".
+void append_tokens(std::string& out, const char* name, std::int32_t tokens)
+{
+    out += name;
+    out += tokens < 0 ? "null" : std::to_string(tokens);
+}
+
+// A number from 0 to `max`, or else `otherwise`.
+template <class Int>
+Int number_or(Int otherwise, double max, const cJSON* object, const char* name)
+{
+    const double number = number_member(object, name).value_or(-1);
+    return number >= 0 && number <= max ? static_cast<Int>(number) : otherwise;
+}
+
+// What a server said, as it may stand in a log.
+std::string loggable(std::string_view text)
+{
+    std::string line(text.substr(0, max_error_size));
+    std::replace_if(
+        line.begin(), line.end(), [](char c) { return c < ' ' || c > '~'; },
+        '?');
+    return line;
+}
+
+// "OOM" of "OOM command not allowed when used memory > 'maxmemory'."
+std::string_view code_of(std::string_view error)
+{
+    return error.substr(0, error.find(' '));
+}
+
+// Whether any other command would be refused as well.
+bool concerns_all(std::string_view code)
+{
+    return code == "NOAUTH" || code == "WRONGPASS" || code == "LOADING" ||
+           code == "MASTERDOWN" || code == "DENIED";
+}
+
+// No command of ours is answered with an array, so nobody shall make us reserve
+// memory for one.
+redisReplyObjectFunctions* without_arrays(const redisReader& reader)
+{
+    static redisReplyObjectFunctions functions = [&] {
+        auto changed = *reader.fn;
+        changed.createArray = [](const redisReadTask*, auto) -> void* {
+            return nullptr;
+        };
+        return changed;
+    }();
+    return &functions;
+}
+
+// Whether there is nothing to read, not even the end: what came unasked would
+// be taken for the reply to the next command.
+bool is_quiet(const redisContext& context)
+{
+    pollfd event{context.fd, POLLIN, 0};
+    return context.reader->pos == context.reader->len &&
+           poll(&event, 1, 0) == 0;
+}
+
+}  // namespace
+
+const char* parse_redis_url(const std::string& url, RedisSettings& settings)
+{
+    RedisSettings parsed;
+    parsed.timeout_ms = settings.timeout_ms;
+
+    std::string_view text = url;
+    if (remove_prefix(text, "unix:")) {
+        if (!text.starts_with('/')) {
+            return "no absolute path";
+        }
+        parsed.path = text;
+        settings = parsed;
+        return nullptr;
+    }
+
+    parsed.tls = remove_prefix(text, "rediss://");
+    if (!parsed.tls && !remove_prefix(text, "redis://")) {
+        return "neither redis://, rediss:// nor unix:";
+    }
+
+#ifndef CHATBOT_REDIS_TLS
+    if (parsed.tls) {
+        return "this build of hiredis has no TLS";
+    }
+#endif
+
+    const auto slash = std::min(text.find('/'), text.size());
+    std::string_view authority = text.substr(0, slash);
+    std::string_view db = text.substr(slash);
+
+    const auto at = authority.rfind('@');
+    if (at != authority.npos) {
+        if (auto wrong = parse_user(authority.substr(0, at), parsed)) {
+            return wrong;
+        }
+        authority.remove_prefix(at + 1);
+    }
+    if (auto wrong = parse_host(authority, parsed)) {
+        return wrong;
+    }
+
+    remove_prefix(db, "/");
+    if (!db.empty() &&
+        !read_number(db, 0, std::numeric_limits<int>::max(), parsed.db)) {
+        return "invalid database number";
+    }
+
+    settings = parsed;
+    return nullptr;
+}
+
+std::string write_cache_value(const Answer& answer)
+{
+    std::string out = "{\"response\":";
+    append_json(out, answer.text);
+    out += ",\"model\":";
+    append_json(out, answer.model);
+    out += ",\"created\":" + std::to_string(answer.created);
+    append_tokens(out, ",\"prompt_tokens\":", answer.prompt_tokens);
+    append_tokens(out, ",\"completion_tokens\":", answer.completion_tokens);
+    out += '}';
+    return out;
+}
+
+std::optional<Answer> read_cache_value(std::string_view value)
+{
+    const Json json = parse_json(value);
+    const auto text = string_member(json.get(), "response");
+    if (!text || text->empty()) {
+        return {};
+    }
+
+    Answer answer;
+    answer.text = *text;
+    answer.model = string_member(json.get(), "model").value_or("");
+    answer.created = number_or(answer.created, 1e12, json.get(), "created");
+    answer.prompt_tokens =
+        number_or(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
+    answer.completion_tokens = number_or(answer.completion_tokens, INT32_MAX,
+                                         json.get(), "completion_tokens");
+    answer.complete = true;  // no other is kept
+    return answer;
+}
+
+void RedisCache::Deleter::operator()(redisContext* context) const
+{
+    redisFree(context);
+}
+
+void RedisCache::Deleter::operator()(redisReply* reply) const
+{
+    freeReplyObject(reply);
+}
+
+RedisCache::RedisCache(RedisSettings settings, const volatile int* stopping)
+    : settings_(std::move(settings)),
+      stopping_(stopping)
+{
+}
+
+RedisCache::~RedisCache() = default;
+
+void RedisCache::run(std::vector<CacheItem>& batch) noexcept
+try {
+    for (CacheItem& item : batch) {
+        item.status = CacheItem::Status::unavailable;
+    }
+
+    deadline_ = Clock::now() + milliseconds(settings_.timeout_ms);
+    if (context_ && !is_quiet(*context_)) {
+        context_.reset();
+    }
+
+    const bool fresh = !context_;
+    if ((fresh && !connect()) || !exchange(batch, fresh)) {
+        return;
+    }
+
+    if (!lost_.empty()) {
+        lost_.clear();
+        tell(Notice::Level::notice, "answers again");
+    }
+} catch (const std::bad_alloc&) {
+    context_.reset();  // its replies would meet the wrong items
+}
+
+std::vector<Notice> RedisCache::take_notices()
+{
+    return std::exchange(notices_, {});
+}
+
+// Begins to connect; the commands appended from here on are sent once it is
+// done.
+bool RedisCache::connect()
+{
+    context_.reset(
+        settings_.host.empty()
+            ? redisConnectUnixNonBlock(settings_.path.c_str())
+            : redisConnectNonBlock(settings_.host.c_str(), settings_.port));
+    if (!context_) {
+        throw std::bad_alloc();
+    }
+    if (context_->err) {
+        return lose(context_->errstr);
+    }
+
+    // Name resolution has taken its own time.
+    deadline_ = Clock::now() + milliseconds(settings_.timeout_ms);
+
+    context_->reader->fn = without_arrays(*context_->reader);
+    context_->reader->maxbuf = kept_buffer_size;
+    if (settings_.tls && !start_tls()) {
+        return false;
+    }
+
+    if (!settings_.password.empty() && settings_.user.empty()) {
+        append({"AUTH", settings_.password});
+    } else if (!settings_.password.empty()) {
+        append({"AUTH", settings_.user, settings_.password});
+    }
+    if (settings_.db) {
+        append({"SELECT", std::to_string(settings_.db)});
+    }
+
+    return true;
+}
+
+bool RedisCache::start_tls()
+{
+#ifdef CHATBOT_REDIS_TLS
+    using Factory = std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)>;
+    using Session = std::unique_ptr<SSL, decltype(&SSL_free)>;
+
+    Factory factory(SSL_CTX_new(TLS_client_method()), SSL_CTX_free);
+    if (!factory || !SSL_CTX_set_default_verify_paths(factory.get())) {
+        return lose("TLS cannot be set up");
+    }
+    SSL_CTX_set_verify(factory.get(), SSL_VERIFY_PEER, nullptr);
+    SSL_CTX_set_min_proto_version(factory.get(), TLS1_2_VERSION);
+
+    Session session(SSL_new(factory.get()), SSL_free);
+    if (!session) {
+        return lose("TLS cannot be set up");
+    }
+
+    // hiredis itself would check the chain only, not the name.
+    const char* host = settings_.host.c_str();
+    if (!X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session.get()), host) &&
+        (!SSL_set1_host(session.get(), host) ||
+         !SSL_set_tlsext_host_name(session.get(), host))) {
+        return lose("TLS cannot be set up");
+    }
+
+    ERR_clear_error();
+    if (redisInitiateSSL(context_.get(), session.get()) != REDIS_OK) {
+        return lose(context_->errstr);
+    }
+
+    (void)session.release();  // it is the context's now
+#endif
+    return true;
+}
+
+void RedisCache::append(const CacheItem& item)
+{
+    switch (item.kind) {
+        case CacheItem::Kind::lookup:
+            return append({"GET", item.key});
+        case CacheItem::Kind::store:
+            return append({"SET", item.key, write_cache_value(item.answer),
+                           "EX", std::to_string(item.expire_s)});
+        case CacheItem::Kind::probe:
+            return append({"PING"});
+    }
+}
+
+void RedisCache::append(std::initializer_list<std::string_view> command)
+{
+    const char* words[5];
+    std::size_t sizes[5];
+    int count = 0;
+    for (std::string_view word : command) {
+        words[count] = word.data();
+        sizes[count] = word.size();
+        count++;
+    }
+
+    if (redisAppendCommandArgv(context_.get(), count, words, sizes) !=
+        REDIS_OK) {
+        throw std::bad_alloc();
+    }
+    unsent_ = true;
+}
+
+// Sends the batch and takes the replies, which come in the same order.
+bool RedisCache::exchange(std::vector<CacheItem>& batch, bool fresh)
+{
+    for (const CacheItem& item : batch) {
+        append(item);
+    }
+
+    if (fresh && !settings_.password.empty() && !greeted("AUTH")) {
+        return false;
+    }
+    if (fresh && settings_.db && !greeted("SELECT")) {
+        return false;
+    }
+
+    for (CacheItem& item : batch) {
+        const Reply reply = next_reply();
+        if (!reply || !take(*reply, item)) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+// Takes the reply to a command of connect().
+bool RedisCache::greeted(const char* command)
+{
+    const Reply reply = next_reply();
+    if (!reply) {
+        return false;
+    }
+    if (reply->type == REDIS_REPLY_ERROR) {
+        // The code only: the rest may repeat the password.
+        const std::string_view error(reply->str, reply->len);
+        return lose(command + (" is refused: " + loggable(code_of(error))));
+    }
+
+    return true;
+}
+
+// Null if the connection was lost.
+RedisCache::Reply RedisCache::next_reply()
+{
+    const redisReader& reader = *context_->reader;
+    for (;;) {
+        void* reply = nullptr;
+        if (redisReaderGetReply(context_->reader, &reply) != REDIS_OK ||
+            (!reply && reader.len - reader.pos > max_reply_size)) {
+            lose("answers nonsense");
+            return nullptr;
+        }
+        if (reply) {
+            return Reply(static_cast<redisReply*>(reply));
+        }
+        if (!move()) {
+            return nullptr;
+        }
+    }
+}
+
+// Waits, then sends and receives what can be.  Does both at any time, or a
+// batch larger than the sockets' buffers would get stuck.
+bool RedisCache::move()
+{
+    pollfd event{context_->fd, POLLIN, 0};
+    if (unsent_) {
+        event.events |= POLLOUT;
+    }
+
+    int ready = 0;
+    while (ready == 0) {
+        const auto left =
+            std::chrono::ceil<milliseconds>(deadline_ - Clock::now());
+        if (left <= milliseconds(0)) {
+            return lose("no answer within " +
+                        std::to_string(settings_.timeout_ms) + " ms");
+        }
+
+        const auto time = std::min(left, stopping_check_interval);
+        ready = poll(&event, 1, static_cast<int>(time.count()));
+        if (ready < 0 && errno != EINTR) {
+            return lose(std::strerror(errno));
+        }
+        if (ready == 0 && *stopping_) {
+            context_.reset();
+            return false;
+        }
+    }
+
+    const auto wants = [&](int what) {
+        return event.revents & (what | POLLERR | POLLHUP);
+    };
+    if (unsent_ && wants(POLLOUT)) {
+        int done = 0;
+        if (redisBufferWrite(context_.get(), &done) != REDIS_OK) {
+            return lose(context_->errstr);
+        }
+        unsent_ = !done;
+    }
+    if (wants(POLLIN) && redisBufferRead(context_.get()) != REDIS_OK) {
+        return lose(context_->errstr);
+    }
+
+    return true;
+}
+
+// Returns false if the connection was given up.
+bool RedisCache::take(const redisReply& reply, CacheItem& item)
+{
+    using Status = CacheItem::Status;
+
+    if (reply.type == REDIS_REPLY_ERROR) {
+        return refused({reply.str, reply.len}, item);
+    }
+
+    refuses_[static_cast<int>(item.kind)] = false;
+    if (item.kind != CacheItem::Kind::lookup) {
+        item.status = Status::done;
+        return true;
+    }
+
+    item.status = Status::miss;
+    if (reply.type == REDIS_REPLY_STRING) {
+        if (auto answer = read_cache_value({reply.str, reply.len})) {
+            item.answer = std::move(*answer);
+            item.status = Status::hit;
+        }
+    }
+
+    return true;
+}
+
+bool RedisCache::refused(std::string_view error, CacheItem& item)
+{
+    const std::string_view code = code_of(error);
+    if (concerns_all(code)) {
+        return lose(loggable(error));
+    }
+
+    if (item.kind == CacheItem::Kind::lookup && code == "WRONGTYPE") {
+        item.status = CacheItem::Status::miss;
+        return true;
+    }
+
+    constexpr const char* names[] = {"a lookup", "to store", "a probe"};
+    const int kind = static_cast<int>(item.kind);
+    if (!std::exchange(refuses_[kind], true)) {
+        tell(Notice::Level::error,
+             "refuses " + (names[kind] + (": " + loggable(error))));
+    }
+    return true;
+}
+
+// Gives the connection up.  Returns false for convenience.
+bool RedisCache::lose(const std::string& reason)
+{
+    std::string told = loggable(reason);
+#ifdef CHATBOT_REDIS_TLS
+    const char* tls_reason =
+        settings_.tls ? ERR_reason_error_string(ERR_peek_last_error())
+                      : nullptr;
+    if (tls_reason) {
+        told = tls_reason;
+    }
+#endif
+
+    context_.reset();
+    if (lost_ != told) {
+        lost_ = told;
+        tell(Notice::Level::error, told);
+    }
+
+    return false;
+}
+
+void RedisCache::tell(Notice::Level level, const std::string& text)
+{
+    const std::string where =
+        settings_.host.empty()
+            ? "unix:" + settings_.path
+            : settings_.host + ":" + std::to_string(settings_.port);
+    notices_.push_back({level, "redis " + where + ": " + text});
+}
+
+}  // namespace chatbot
