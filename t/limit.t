@@ -1,0 +1,92 @@
+#!/usr/bin/perl
+
+# The nginx.conf that is shipped: 5 requests a minute for each client.
+
+use warnings;
+use strict;
+
+use IO::Socket::INET;
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+use Test::Chatbot::Server qw/ read_file /;
+
+###############################################################################
+
+# but for where it listens and logs
+my $conf = read_file('../nginx.conf');
+$conf =~ s/^(load_module|worker_processes|pid|error_log)\s.*\n//mg;
+$conf =~ s/\blisten 8000;/listen 127.0.0.1:%%PORT%%;/;
+$conf =~ s{/dev/stdout}{%%TEST%%/access.log};
+
+my $t = Test::Chatbot->new(conf => $conf, env => {
+	OPENAI_BASE_URL => '%%API%%', REDIS_URL => '%%REDIS%%' })->run;
+
+my @allowed = map { ask($_) } 'capital of France?', 'CAPITAL of France?',
+	'', "\xFF", '&' x 16384;
+is(join(' ', map { status($_) } @allowed), '200 200 422 400 200',
+	'five requests');
+like($allowed[0], qr/"api"/, 'from the API');
+like($allowed[1], qr/"cache"/, 'from the cache');
+
+# the sixth
+
+my $sixth = ask('capital of France?');
+is(status($sixth), 429, 'sixth request');
+is(header($sixth, 'Retry-After'), 12, 'Retry-After');
+is(header($sixth, 'Content-Type'), 'application/problem+json', 'type');
+is(body($sixth), '{"type": "about:blank", "title": "Too Many Requests",'
+	. ' "status": 429, "detail": "Rate limit exceeded: 5 per 1 minute"}',
+	'body');
+like(header($sixth, 'X-Request-ID'), qr/^[0-9a-f]{32}$/, 'request id');
+is(status(post_json({ query => 'hi' })), 429, 'POST');
+is($t->openai->calls, 2, 'the API is not asked');
+
+# another client
+
+my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.2',
+	PeerAddr => '127.0.0.1', PeerPort => port());
+print $socket request('GET', '/chat?query=hi');
+like(join('', <$socket>), qr/ 200 .*"answer 3: hi"/s, 'another client');
+
+# the rest
+
+my $health = get('/health');
+is(status($health), 200, 'health');
+is(body($health), "ok\n", 'health, body');
+
+my $home = get('/');
+is(status($home), 200, 'home');
+like($home, qr/chat/, 'home, body');
+
+my $none = get('/nothing/here');
+is(status($none), 404, 'unknown path');
+is(status(get('/chat/')), 404, 'unknown path below');
+
+# headers
+
+for (@allowed, $sixth, $health, $home, $none) {
+	my $what = status($_) . ' ' . (header($_, 'Content-Type') // '');
+	is(header($_, 'X-Content-Type-Options'), 'nosniff', "$what, nosniff");
+	is(header($_, 'Cache-Control'), 'private', "$what, private");
+	is(header($_, 'Server'), 'nginx', "$what, no version");
+}
+
+unlike(get('/chat?query=' . 'a' x 70000), qr/nginx\/\d/, 'no version at all');
+
+# the access log
+
+ok((wait_for { $t->read('access.log') =~ /" 414 / }), 'access log');
+my $log = $t->read('access.log');
+unlike($log, qr/France|query|hi\b/, 'access log, no question');
+like($log,
+	qr{^127\.0\.0\.1 .*"GET /chat" 200 \d+ [\d.]+ [0-9a-f]{32} "MISS"$}m,
+	'access log, asked');
+like($log, qr{"GET /chat" 429 .* "-?"$}m,
+	'access log, limited');
+unlike($log, qr/health/, 'access log, no /health');
+
+done_testing();
