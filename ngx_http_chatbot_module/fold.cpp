@@ -95,6 +95,14 @@ std::string decompose(std::string_view text, int options)
             static_cast<std::size_t>(size)};
 }
 
+// Found once: that takes OpenSSL longer than to hash a question.
+const EVP_MD* sha256()
+{
+    static const EVP_MD* const found =
+        EVP_MD_fetch(nullptr, "SHA2-256", nullptr);
+    return found;
+}
+
 }  // namespace
 
 bool is_utf8(std::string_view text)
@@ -168,8 +176,7 @@ std::string digest(std::initializer_list<std::string_view> parts)
 
     unsigned char hash[EVP_MAX_MD_SIZE];
     unsigned size = 0;
-    if (!EVP_Digest(all.data(), all.size(), hash, &size, EVP_sha256(),
-                    nullptr)) {
+    if (!EVP_Digest(all.data(), all.size(), hash, &size, sha256(), nullptr)) {
         throw std::runtime_error("OpenSSL has no SHA-256");
     }
 
