@@ -73,7 +73,7 @@ $(module): $(tree)/objs/Makefile FORCE
 unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*.cpp))
 core_objects := $(patsubst %.cpp,$(tree)/objs/addon/%.o,$(filter-out \
 	ngx_http_chatbot_module/ngx_%,$(wildcard ngx_http_chatbot_module/*.cpp)))
-libraries = hiredis libpq libcjson libcurl libutf8proc libcrypto \
+libraries = hiredis libpq libcjson libcurl libutf8proc openssl \
 	$(shell pkg-config --exists hiredis_ssl && echo hiredis_ssl)
 
 $(BUILD)/unit_tests: $(unit_objects) $(core_objects)

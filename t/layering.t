@@ -21,7 +21,8 @@ my %may_include = (
 	openai_json  => 'exchange.hpp fold.hpp json.hpp',
 	conductor    => 'exchange.hpp fold.hpp lane.hpp record.hpp',
 	cache_redis  => 'POSIX exchange.hpp fold.hpp json.hpp'
-		. ' hiredis/hiredis.h hiredis/hiredis_ssl.h',
+		. ' hiredis/hiredis.h hiredis/hiredis_ssl.h'
+		. ' openssl/err.h openssl/ssl.h openssl/x509v3.h',
 	model_openai => 'exchange.hpp openai_json.hpp curl/curl.h',
 	log_postgres => 'POSIX exchange.hpp libpq-fe.h',
 );
