@@ -61,10 +61,10 @@ is($api->calls, 4, 'two calls');
 
 # a failure is for all that wait, and for nobody else
 
-@answers = many(('[delay 1] [status 400 x1] failure') x 50);
+@answers = many(('[delay 1 x1] [status 400 x1] failure') x 50);
 is(count(qr/^HTTP.* 502 /, @answers), 50, '50 failures');
 is($api->calls, 5, 'one call that failed');
-like(ask('[delay 1] [status 400 x1] failure'),
+like(ask('[delay 1 x1] [status 400 x1] failure'),
 	qr/ 200 .*fwd=miss; stored\r.*answer 6: /s, 'asked anew');
 
 # off

@@ -43,7 +43,7 @@ is(wait_rows(1000), 1000, 'a thousand rows');
 # a slow one holds up nobody
 
 my $slow = dial();
-print $slow request(GET => '/chat?query=[delay%203]%20slow');
+print $slow request(GET => '/chat?query=[delay%201]%20slow');
 wait_for { $api->in_flight == 1 };
 
 like(ask('quick'), qr/ 200 .*: quick"/s, 'a quick one');
@@ -69,7 +69,7 @@ my $few = Test::Chatbot->new(with => $t, conf => $conf,
 
 $api->reset;
 my @waiting = map { my $s = dial();
-	print $s request(GET => "/chat?query=[delay%202]%20waiting%20$_"); $s } 1 .. 3;
+	print $s request(GET => "/chat?query=[delay%201]%20waiting%20$_"); $s } 1 .. 3;
 wait_for { $api->in_flight == 3 };
 
 my $refused = ask('one more');

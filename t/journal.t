@@ -12,6 +12,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 
 use lib 'lib';
 use Test::Chatbot;
+use Test::Chatbot::Load;
 
 ###############################################################################
 
@@ -73,6 +74,33 @@ ok($t->quit(seconds => 5), 'quit does not wait for PostgreSQL');
 $postgres->start;
 $t->run;
 arrived('quit meanwhile');
+
+# a worker that ends when the new ones have begun
+
+$postgres->stop;
+my $slow = dial();
+print $slow request(GET => '/chat?query=[delay%200.5]%20old%20worker');
+wait_for { $api->in_flight == 1 };
+$t->reload;
+like(join('', <$slow>), qr/ 200 /, 'answer of an old worker') && $rows++;
+wait_for { $t->workers == 2 };
+$postgres->start;
+arrived('old worker');
+
+# all of it under load
+
+my $load = Test::Chatbot::Load->start->wait(100);
+kill 'KILL', ($t->workers)[0];
+$load->wait(200);
+$postgres->stop;
+$load->wait(100);
+$t->kill;
+$t->run;
+$load->wait(100);
+$postgres->start;
+$load->wait(100)->stop;
+ok(wait_for { $load->lost($postgres) == 0 }, 'killed under load, rows');
+$postgres->sql("delete from request_logs where request_text ~ 'load'");
 
 # another PostgreSQL user is no other database
 

@@ -119,16 +119,9 @@ sub all_is_well {
 
 	my $n = wait_for { $postgres->rows >= @ids + 20 } 15;
 	ok($n, "$name, all rows arrive");
-	is(lost(@ids), 0, "$name, none is lost");
+	is($load->lost($postgres), 0, "$name, none is lost");
 	is($postgres->rows, @ids + 20, "$name, none comes twice");
 	$postgres->sql("delete from request_logs where request_text like '%load%'");
-}
-
-sub lost {
-	my %left = map { $_ => 1 } @_;
-	delete @left{split /\n/,
-		$postgres->sql('select request_id from request_logs')};
-	return scalar keys %left;
 }
 
 sub read_only {

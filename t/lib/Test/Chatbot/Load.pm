@@ -10,6 +10,7 @@ package Test::Chatbot::Load;
 #     $load->ids              # X-Request-IDs of all answers of status 200
 #     $load->failures         # first lines of all other responses
 #     $load->slowest          # seconds
+#     $load->lost($postgres)  # how many of the ids are in no row
 
 use warnings;
 use strict;
@@ -76,6 +77,15 @@ sub lines { map { [split / /, $_, 2] } split /\n/, read_file($_[0]{log}) }
 sub slowest { max(map { $_->[0] } $_[0]->lines) }
 sub ids { map { $_->[1] !~ /^failed/ ? $_->[1] : () } $_[0]->lines }
 sub failures { map { $_->[1] =~ /^failed: (.*)/ ? $1 : () } $_[0]->lines }
+
+sub lost {
+	my ($self, $postgres) = @_;
+
+	my %left = map { $_ => 1 } $self->ids;
+	delete @left{split /\n/,
+		$postgres->sql('select request_id from request_logs')};
+	return scalar keys %left;
+}
 
 sub DESTROY {
 	my ($self) = @_;
