@@ -69,7 +69,7 @@ ok($t->reload($conf), 'reload');
 ok(wait_for { $t->workers == 2 }, 'old workers are gone');
 my $before = belongings($t);
 $t->reload for 1 .. 20;
-ok(wait_for { $t->workers == 2 }, '20 reloads, old workers are gone');
+ok(wait_for(sub { $t->workers == 2 }, 60), '20 reloads, old workers are gone');
 is(belongings($t), $before, '20 reloads, the master has what it had');
 
 my %threads = map { threads($_) => 1 } $t->workers;
