@@ -31,6 +31,8 @@ ngx_str_t* args(ngx_conf_t* cf)
     return static_cast<ngx_str_t*>(cf->args->elts);
 }
 
+using Setter = char* (*)(ngx_conf_t*, ngx_command_t*, void*);
+
 // Logs why a directive is wrong.  Only for values that are no secrets.
 template <class... Args>
 char* fail(ngx_conf_t* cf, const char* format, Args... args)
@@ -39,25 +41,28 @@ char* fail(ngx_conf_t* cf, const char* format, Args... args)
     return conf_error;
 }
 
-std::optional<std::string> environment(const char* name)
-{
-    auto value = std::getenv(name);
-    if (!value || !*value) {
-        return std::nullopt;
-    }
-    return value;
-}
-
-std::string environment_or(const char* name, const char* otherwise)
-{
-    return environment(name).value_or(otherwise);
-}
-
 void chomp(std::string& text)
 {
     while (text.ends_with('\n') || text.ends_with('\r')) {
         text.pop_back();
     }
+}
+
+// A variable that is empty is as good as none.
+std::optional<std::string> environment(const char* name)
+{
+    auto value = std::getenv(name);
+    std::string text = value ? value : "";
+    chomp(text);
+    if (text.empty()) {
+        return std::nullopt;
+    }
+    return text;
+}
+
+std::string environment_or(const char* name, const char* otherwise)
+{
+    return environment(name).value_or(otherwise);
 }
 
 bool read_file(ngx_conf_t* cf, ngx_str_t path, std::string& text)
@@ -89,19 +94,17 @@ char* resolve(ngx_conf_t* cf, ngx_str_t& value)
                         name.c_str(), directive);
         }
         found = *variable;
-
     } else if (text.starts_with("file:")) {
         ngx_str_t path{value.len - 5, value.data + 5};
         if (!read_file(cf, path, found)) {
             return fail(cf, "file \"%V\" of \"%V\" cannot be read", &path,
                         directive);
         }
-
+        chomp(found);
     } else {
         return conf_ok;
     }
 
-    chomp(found);
     value = copy(cf->pool, found);
     return value.data ? conf_ok : conf_error;
 }
@@ -117,6 +120,50 @@ char* set_value(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 
     *field = args(cf)[1];
     return resolve(cf, *field);
+}
+
+// Sets a number, not less than `min`, with one of nginx's own functions, which
+// do not name the value that is wrong.
+template <class Field, Setter set_slot, Field min>
+char* set_number(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    auto& field =
+        *reinterpret_cast<Field*>(static_cast<char*>(conf) + cmd->offset);
+    if (field != static_cast<Field>(NGX_CONF_UNSET)) {
+        return duplicate;
+    }
+
+    if (set_slot(cf, cmd, conf) != conf_ok || field < min ||
+        field > static_cast<Field>(INT_MAX)) {
+        return fail(cf, "invalid value \"%V\" in \"%V\"", &args(cf)[1],
+                    &args(cf)[0]);
+    }
+    return conf_ok;
+}
+
+constexpr Setter set_size = set_number<size_t, ngx_conf_set_size_slot, 1>;
+constexpr Setter set_msec = set_number<ngx_msec_t, ngx_conf_set_msec_slot, 1>;
+constexpr Setter set_seconds = set_number<time_t, ngx_conf_set_sec_slot, 1>;
+constexpr Setter set_count = set_number<ngx_int_t, ngx_conf_set_num_slot, 0>;
+constexpr Setter set_limit = set_number<ngx_uint_t, ngx_conf_set_num_slot, 1>;
+
+// Sets the name of a file that is there.
+char* set_file(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    auto& field =
+        *reinterpret_cast<ngx_str_t*>(static_cast<char*>(conf) + cmd->offset);
+    if (field.data) {
+        return duplicate;
+    }
+
+    field = args(cf)[1];
+    std::string text;
+    if (ngx_conf_full_name(cf->cycle, &field, 1) != NGX_OK ||
+        !read_file(cf, field, text)) {
+        return fail(cf, "file \"%V\" of \"%V\" cannot be read", &field,
+                    &args(cf)[0]);
+    }
+    return conf_ok;
 }
 
 char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
@@ -168,8 +215,8 @@ char* set_models(ngx_conf_t* cf, ngx_command_t*, void* conf)
         if (auto rv = resolve(cf, *name); rv != conf_ok) {
             return rv;
         }
-        if (name->len == 0) {
-            return fail(cf, "empty name in \"chatbot_model\"");
+        if (name->len == 0 || !is_utf8(view(*name))) {
+            return fail(cf, "invalid name \"%V\" in \"chatbot_model\"", name);
         }
     }
     return conf_ok;
@@ -179,7 +226,8 @@ char* set_param(ngx_conf_t* cf, ngx_command_t*, void* conf)
 {
     auto lcf = static_cast<LocConfBase*>(conf);
     auto name = view(args(cf)[1]);
-    for (auto ours : {"model", "messages", "stream", "stream_options", "n"}) {
+    for (auto ours :
+         {"", "model", "messages", "stream", "stream_options", "n"}) {
         if (name == ours) {
             return fail(cf, "\"chatbot_param\" cannot set \"%V\"",
                         &args(cf)[1]);
@@ -191,6 +239,12 @@ char* set_param(ngx_conf_t* cf, ngx_command_t*, void* conf)
         if (!lcf->params) {
             return conf_error;
         }
+    }
+
+    auto set = static_cast<ngx_keyval_t*>(lcf->params->elts);
+    if (std::any_of(set, set + lcf->params->nelts,
+                    [=](auto& param) { return view(param.key) == name; })) {
+        return fail(cf, "duplicate \"chatbot_param\" \"%V\"", &args(cf)[1]);
     }
 
     auto param = static_cast<ngx_keyval_t*>(ngx_array_push(lcf->params));
@@ -280,8 +334,6 @@ char* set_journal(ngx_conf_t* cf, ngx_command_t*, void* conf)
 constexpr ngx_uint_t anywhere =
     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-using Setter = char* (*)(ngx_conf_t*, ngx_command_t*, void*);
-
 constexpr ngx_command_t loc_command(ngx_str_t name, ngx_uint_t takes,
                                     Setter set, ngx_uint_t offset)
 {
@@ -304,25 +356,19 @@ ngx_command_t commands[] = {
     CHATBOT_LOC("param", NGX_CONF_TAKE2, set_param, params),
     CHATBOT_LOC("query", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot,
                 query),
-    CHATBOT_LOC("query_max_size", NGX_CONF_TAKE1, ngx_conf_set_size_slot,
-                query_max_size),
-    CHATBOT_LOC("answer_max_size", NGX_CONF_TAKE1, ngx_conf_set_size_slot,
-                answer_max_size),
-    CHATBOT_LOC("connect_timeout", NGX_CONF_TAKE1, ngx_conf_set_msec_slot,
-                connect_timeout),
-    CHATBOT_LOC("read_timeout", NGX_CONF_TAKE1, ngx_conf_set_msec_slot,
-                read_timeout),
-    CHATBOT_LOC("timeout", NGX_CONF_TAKE1, ngx_conf_set_msec_slot, timeout),
-    CHATBOT_LOC("retries", NGX_CONF_TAKE1, ngx_conf_set_num_slot, retries),
+    CHATBOT_LOC("query_max_size", NGX_CONF_TAKE1, set_size, query_max_size),
+    CHATBOT_LOC("answer_max_size", NGX_CONF_TAKE1, set_size, answer_max_size),
+    CHATBOT_LOC("connect_timeout", NGX_CONF_TAKE1, set_msec, connect_timeout),
+    CHATBOT_LOC("read_timeout", NGX_CONF_TAKE1, set_msec, read_timeout),
+    CHATBOT_LOC("timeout", NGX_CONF_TAKE1, set_msec, timeout),
+    CHATBOT_LOC("retries", NGX_CONF_TAKE1, set_count, retries),
     CHATBOT_LOC("ssl_verify", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
                 ssl_verify),
-    CHATBOT_LOC("ssl_trusted_certificate", NGX_CONF_TAKE1,
-                ngx_conf_set_str_slot, ssl_trusted_certificate),
+    CHATBOT_LOC("ssl_trusted_certificate", NGX_CONF_TAKE1, set_file,
+                ssl_trusted_certificate),
     CHATBOT_LOC("redis", NGX_CONF_TAKE1, set_value, redis),
-    CHATBOT_LOC("redis_timeout", NGX_CONF_TAKE1, ngx_conf_set_msec_slot,
-                redis_timeout),
-    CHATBOT_LOC("cache_valid", NGX_CONF_TAKE1, ngx_conf_set_sec_slot,
-                cache_valid),
+    CHATBOT_LOC("redis_timeout", NGX_CONF_TAKE1, set_msec, redis_timeout),
+    CHATBOT_LOC("cache_valid", NGX_CONF_TAKE1, set_seconds, cache_valid),
     CHATBOT_LOC("cache_key", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot,
                 cache_key),
     CHATBOT_LOC("cache_lock", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
@@ -331,7 +377,7 @@ ngx_command_t commands[] = {
     CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_value, log_table),
 
     {ngx_string("chatbot_max_in_flight"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-     ngx_conf_set_num_slot, NGX_HTTP_MAIN_CONF_OFFSET,
+     set_limit, NGX_HTTP_MAIN_CONF_OFFSET,
      offsetof(MainConfBase, max_in_flight), nullptr},
 
     {ngx_string("chatbot_thread_pool"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
@@ -374,9 +420,6 @@ char* init_main_conf(ngx_conf_t* cf, void* conf)
 {
     auto mcf = static_cast<MainConfBase*>(conf);
     ngx_conf_init_uint_value(mcf->max_in_flight, 10000);
-    if (mcf->max_in_flight == 0) {
-        return fail(cf, "\"chatbot_max_in_flight\" must not be 0");
-    }
 
     if (mcf->journal_set == NGX_CONF_UNSET) {
         ngx_str_t name = ngx_string("chatbot-journal");
@@ -424,26 +467,11 @@ std::vector<std::string> models(const LocConf& lcf)
 
 char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
 {
-    const std::pair<const char*, ngx_msec_t> times[] = {
-        {"chatbot_connect_timeout", lcf.connect_timeout},
-        {"chatbot_read_timeout", lcf.read_timeout},
-        {"chatbot_timeout", lcf.timeout},
-        {"chatbot_redis_timeout", lcf.redis_timeout},
-        {"chatbot_cache_valid", static_cast<ngx_msec_t>(lcf.cache_valid)},
-        {"chatbot_query_max_size", lcf.query_max_size},
-        {"chatbot_answer_max_size", lcf.answer_max_size}};
-    for (auto [directive, value] : times) {
-        if (value == 0 || value > INT_MAX) {
-            return fail(cf, "\"%s\" must be more than 0 and not huge",
-                        directive);
-        }
-    }
-
     model.url = view(lcf.pass);
     model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
                                      : environment_or("OPENAI_API_KEY", "");
     if (model.api_key.find_first_of("\r\n") != std::string::npos) {
-        return fail(cf, "the API key has more than one line");
+        return fail(cf, "\"chatbot_api_key\" has more than one line");
     }
     model.models = models(lcf);
     model.system_prompt = view(lcf.system_prompt);
@@ -484,7 +512,7 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
         return conf_ok;
     }
 
-    if (!url.empty()) {
+    if (!url.empty() || lcf.redis.data) {
         if (auto error = parse_redis_url(url, settings)) {
             return fail(cf, "%s in \"%s\"", error, name);
         }
@@ -564,15 +592,13 @@ char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
 
     target.conninfo = lcf.postgres.data ? std::string(view(lcf.postgres))
                                         : environment_conninfo();
-    if (target.conninfo == "off") {
-        target.conninfo.clear();
-    }
-    if (target.conninfo.empty()) {
-        target.table.clear();
+    if (target.conninfo == "off" ||
+        (target.conninfo.empty() && !lcf.postgres.data)) {
+        target = {};
         return conf_ok;
     }
 
-    if (!valid_conninfo(target.conninfo)) {
+    if (target.conninfo.empty() || !valid_conninfo(target.conninfo)) {
         return fail(cf, "invalid connection string in \"%s\"",
                     lcf.postgres.data ? "chatbot_postgres" : "DATABASE_URL");
     }
