@@ -338,7 +338,8 @@ Outcome read_timeout(const Call& call)
     const auto& settings = call.settings();
     const auto after = [](int ms) { return std::to_string(ms) + " ms"; };
 
-    if (Clock::now() >= call.deadline) {
+    // libcurl, which has that deadline too, may be early by its rounding.
+    if (Clock::now() + timeout_check_interval >= call.deadline) {
         outcome.problem =
             make_problem(504, upstream(call) + " gave no answer within " +
                                   after(settings.timeout_ms));

@@ -71,12 +71,12 @@ location /small {
 
 location /impatient {
     chatbot_pass %%API%%;
-    chatbot_read_timeout 300ms;
+    chatbot_read_timeout 500ms;
 }
 
 location /short {
     chatbot_pass %%API%%;
-    chatbot_timeout 500ms;
+    chatbot_timeout 1s;
 }
 
 location /far {
@@ -155,18 +155,14 @@ is(tried("[status 500] [header x-should-retry: false]"), '502, 1 calls',
 is(tried("[error code=$_]"), '502, 1 calls', $_)
 	for 'insufficient_quota', 'billing_hard_limit_reached',
 		'organization_spend_limit_exceeded';
-is(tried('[silent]', uri => '/impatient'), '504, 1 calls', 'read timeout');
-is(tried('[stall]', uri => '/impatient'), '504, 1 calls',
-	'read timeout within the reply');
+is(tried_all({ uri => '/impatient' }, '[silent]', '[stall]'),
+	'504 504, 2 calls', 'read timeout');
 is(tried("[status 500] $quick", uri => '/once'), '502, 1 calls',
 	'chatbot_retries 0');
 
-$t->openai->reset;
-my @replies = many('[reset x1]', '[close x1]', '[half x1]', '[status 500 x1]',
-	'[status 429 x1] [header Retry-After: 1]');
-is(join(' ', map { status($_) } @replies), '200 200 200 200 200',
+is(tried_all({}, '[reset x1]', '[close x1]', '[half x1]', '[status 500 x1]',
+	'[status 429 x1] [header Retry-After: 1]'), '200 200 200 200 200, 10 calls',
 	'lost connections, no Retry-After, Retry-After');
-is($t->openai->calls, 10, 'each retried once');
 cmp_ok(slowest(), '>=', 1, 'Retry-After is honoured');
 
 # not in vain
@@ -175,7 +171,7 @@ is(tried('[status 429] [header Retry-After: 3600]'), '503, 1 calls',
 	'long Retry-After');
 is(tried('[status 429] [header Retry-After: 9]', uri => '/short'),
 	'503, 1 calls', 'Retry-After beyond chatbot_timeout');
-cmp_ok(slowest(), '<', 0.4, 'at once');
+cmp_ok(slowest(), '<', 5, 'is not waited for');
 is(header(ask('[status 429] [header Retry-After: 8]', uri => '/short'),
 	'Retry-After'), 8, 'but handed on');
 
@@ -183,15 +179,13 @@ is(header(ask('[status 429] [header Retry-After: 8]', uri => '/short'),
 
 is(status(ask('[trickle 0.02]', uri => '/impatient')), 200,
 	'chatbot_read_timeout, slow bytes');
-is(tried('[trickle 0.1]', uri => '/short'), '504, 1 calls',
-	'chatbot_timeout');
-is(tried('[silent]', uri => '/short'), '504, 1 calls',
-	'chatbot_timeout, silent');
-cmp_ok(slowest(), '<', 1.5, 'chatbot_timeout, in time');
+is(tried_all({ uri => '/short' }, '[trickle 0.2]', '[silent]'),
+	'504 504, 2 calls', 'chatbot_timeout');
+cmp_ok(slowest(), '<', 3, 'chatbot_timeout, in time');
 
 my @crowd = crowd(port(1));
 is(status(ask('how far?', uri => '/far')), 503, 'chatbot_connect_timeout');
-cmp_ok(slowest(), '<', 1.5, 'chatbot_connect_timeout, in time');
+cmp_ok(slowest(), '<', 3, 'chatbot_connect_timeout, in time');
 
 # answers that are not kept
 
@@ -226,8 +220,8 @@ like(ask('[cut 300]'), qr/"answer/, 'cut');
 
 my $log = $t->error_log;
 like($log, qr/\[error\].*$_/, "error log: $_")
-	for 'answered 500', 'no JSON', 'without choices', 'sent nothing for 300 ms',
-		'no answer within 500 ms', 'could not be reached within 200 ms';
+	for 'answered 500', 'no JSON', 'without choices', 'sent nothing for 500 ms',
+		'no answer within 1000 ms', 'could not be reached within 200 ms';
 
 done_testing();
 
@@ -250,10 +244,16 @@ sub messages {
 
 # The status, and how often the API was asked.
 sub tried {
+	my ($text, %opt) = @_;
+	return tried_all(\%opt, $text);
+}
+
+sub tried_all {
 	$t->openai->reset;
-	my $status = status(ask(@_));
+	my $statuses = join ' ', map { status($_) } many(@_);
 	my $counters = $t->openai->counters;
-	return "$status, " . ($counters->{calls} + $counters->{refused}) . ' calls';
+	return "$statuses, " . ($counters->{calls} + $counters->{refused})
+		. ' calls';
 }
 
 sub warnings {
