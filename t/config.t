@@ -239,7 +239,8 @@ for my $pass ('""', 'api.openai.com/v1', 'ftp://host/v1', 'http://',
 	unlike($said, qr/secret/, "chatbot_pass $pass, no secret");
 }
 
-like($t->check("location / {\nchatbot_pass http://a;\nchatbot_pass http://b;\n}"),
+like($t->check("location / {\nchatbot_pass http://a;\n"
+	. "chatbot_pass http://b;\n}"),
 	qr/"chatbot_pass" directive is duplicate/, 'chatbot_pass twice');
 like(conf("chatbot_$_ 1;\nchatbot_$_ 2;"),
 	qr/"chatbot_$_" directive is duplicate/, "chatbot_$_ twice")

@@ -25,7 +25,7 @@ server {
     listen 127.0.0.1:%%PORT_2%% http2;
 
     chatbot_retries 0;
-    chatbot_read_timeout 300ms;
+    chatbot_read_timeout 1s;
     chatbot_postgres %%POSTGRES%%;
 
     location /chat {

@@ -19,12 +19,12 @@ use Test::Chatbot;
 my $ipv6 = IO::Socket::IP->new(LocalHost => '::1', Listen => 1)
 	? 'listen [::1]:%%PORT%%;' : '';
 
-my $t = Test::Chatbot->new(http => <<'HTTP', conf => <<'EOF' =~ s/#IPV6/$ipv6/r)->run;
+my $t = Test::Chatbot->new(http => <<'HTTP',
 log_format chatbot '$uri|$status|$chatbot_cache_status|$chatbot_source|'
                    '$chatbot_model|$chatbot_prompt_tokens|'
                    '$chatbot_completion_tokens|$chatbot_upstream_time';
 HTTP
-
+	conf => <<'EOF' =~ s/#IPV6/$ipv6/r)->run;
 server {
     listen 127.0.0.1:%%PORT%%;
     listen unix:%%TEST%%/nginx.sock;
@@ -148,8 +148,9 @@ done_testing();
 
 sub vars {
 	my ($reply) = @_;
-	return join ' ', map { s/ $//r } grep { ($_ // '') =~ /\S/ } map { header($reply, $_) }
+	my @values = map { header($reply, $_) // '' }
 		qw/ X-Answer X-Model X-Tokens /;
+	return join(' ', @values) =~ s/\s+$//r;
 }
 
 sub client {
