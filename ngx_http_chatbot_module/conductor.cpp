@@ -277,6 +277,7 @@ void Conductor::store(const Flight& flight, const Answer& answer)
     item.key = flight.key;
     item.expire_s = flight.route.cache_valid_s;
     item.answer = answer;
+    item.answer.created = services_.time_s();  // the model's clock may be off
 
     // Refused only if Redis is far behind; then the answer is asked for again.
     (void)services_.ask_cache(flight.route.cache, std::move(item));
