@@ -11,6 +11,7 @@ build_packages = g++ pkg-config nginx-dev libhiredis-dev libpq-dev libcjson-dev 
 	libcurl4-openssl-dev libutf8proc-dev libssl-dev
 run_packages = nginx redis-server postgresql perl ca-certificates
 test_packages = libgtest-dev
+fuzz_packages = clang libclang-rt-dev
 
 version := $(shell sed -n 's/^.define NGINX_VERSION *"\(.*\)"/\1/p' \
 	$(NGINX_SRC)/src/core/nginx.h 2>/dev/null)
@@ -46,6 +47,7 @@ help:
 	@echo 'make run      serves on port 8000, with its own Redis and PostgreSQL'
 	@echo 'make test     runs all tests'
 	@echo 'make bench    measures'
+	@echo 'make fuzz     feeds the parsers anything, TIME=60 seconds each'
 	@echo 'make format   formats the C++ sources'
 	@echo 'make clean    removes what was built'
 	@echo 'SANITIZE=address,undefined or =thread builds and tests with these'
@@ -90,6 +92,34 @@ $(unit_objects): $(BUILD)/%.o: %.cpp
 
 -include $(unit_objects:.o=.d)
 
+# The fuzzers want clang, hence objects of their own.
+TIME = 60
+fuzzers := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*.cpp))
+fuzz_objects := $(patsubst ngx_http_chatbot_module/%.cpp,build/fuzz/core/%.o, \
+	$(filter-out ngx_http_chatbot_module/ngx_%, \
+		$(wildcard ngx_http_chatbot_module/*.cpp)))
+fuzz_cxx = clang++ -std=c++20 -Wall -Wextra -Werror -g -O1 -MMD -MP \
+	-fno-sanitize-recover=all $(shell pkg-config --cflags $(libraries)) \
+	-Ingx_http_chatbot_module
+
+$(fuzz_objects): build/fuzz/core/%.o: ngx_http_chatbot_module/%.cpp
+	@mkdir -p $(@D)
+	$(fuzz_cxx) -fsanitize=fuzzer-no-link,address,undefined -c -o $@ $<
+
+$(fuzzers): build/fuzz/%: t/fuzz/%.cpp $(fuzz_objects)
+	$(fuzz_cxx) -fsanitize=fuzzer,address,undefined -o $@ $< $(fuzz_objects) \
+		$(shell pkg-config --libs $(libraries))
+
+-include $(fuzz_objects:.o=.d) $(fuzzers:=.d)
+
+# What they find interesting is kept beside them for the next time.
+$(fuzzers:=.run): %.run: %
+	@mkdir -p $*.corpus
+	@ASAN_OPTIONS=allow_addr2line=1 $* -max_total_time=$(TIME) -timeout=10 \
+		-artifact_prefix=$*- $*.corpus $(wildcard t/fuzz/corpus/$(*F)) \
+		>$*.log 2>&1 || { tail -n 50 $*.log; exit 1; }
+	@echo "$(*F): $$(tail -n 1 $*.log)"
+
 run:
 	t/lib/install-packages $(build_packages) $(run_packages)
 	$(MAKE) all
@@ -100,13 +130,18 @@ test:
 	$(MAKE) all $(BUILD)/unit_tests
 	prove -j2 t
 
+fuzz:
+	t/lib/install-packages $(build_packages) $(fuzz_packages)
+	$(MAKE) $(fuzzers:=.run)
+
 bench: all
 	t/bench/run.pl
 
 format:
-	clang-format -i ngx_http_chatbot_module/*.[ch]pp t/unit/*.cpp
+	clang-format -i ngx_http_chatbot_module/*.[ch]pp t/unit/*.[ch]pp \
+		t/fuzz/*.[ch]pp
 
 clean:
 	rm -rf build
 
-.PHONY: all help run test bench format clean FORCE
+.PHONY: all help run test fuzz bench format clean FORCE

@@ -77,7 +77,7 @@ SKIP: {
 	try('disk full', sub { fill(); pause($away); make_room() });
 	try('disk full, PostgreSQL stopped', sub { fill(); $postgres->stop;
 		pause($away); $postgres->start; make_room() },
-		text => 'long ' x 1000);
+		text => '[size 20000]');
 }
 
 try("model: $_", sub { pause($away) }, text => "[$_]") for
