@@ -14,6 +14,10 @@ constexpr int grace_ms = 1000;
 constexpr int min_backoff_ms = 100;
 constexpr int max_backoff_ms = 5000;
 
+constexpr const char* too_many = "Too many requests are in progress.";
+constexpr const char* unrecordable =
+    "The request cannot be recorded at the moment.";
+
 Reply refusal(const char* detail)
 {
     Reply reply;
@@ -68,11 +72,12 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
     ++in_flight_;
 
     const char* refused = nullptr;
-    if (in_flight_ > max_in_flight_) {
-        refused = "Too many requests are in progress.";
-    } else if (route.journal != Route::none &&
-               !services_.has_room(route.journal)) {
-        refused = "The request cannot be recorded at the moment.";
+    if (route.journal != Route::none && !services_.has_room(route.journal)) {
+        // What room is left belongs to those who were let in.
+        seat->journal = Route::none;
+        refused = unrecordable;
+    } else if (in_flight_ > max_in_flight_) {
+        refused = too_many;
     }
     if (refused) {
         settle(std::move(seat), std::make_shared<Reply>(refusal(refused)));
@@ -154,7 +159,7 @@ void Conductor::ask_model(Flight& flight)
     flight.asking = true;
 
     if (!services_.ask_model(std::move(call))) {
-        land(flight, refusal("Too many requests are in progress."));
+        land(flight, refusal(too_many));
         services_.settle_soon();
         return;
     }
@@ -292,7 +297,7 @@ void Conductor::on_model(std::vector<ModelEvent> events,
 
     for (auto& call : refused) {
         if (auto flight = find(call.flight)) {
-            land(*flight, refusal("Too many requests are in progress."));
+            land(*flight, refusal(too_many));
         }
     }
 
@@ -426,8 +431,8 @@ void Conductor::write_records(std::vector<Settled>& settled)
         }
 
         if (!services_.record(journal, lines)) {
-            auto unrecorded = std::make_shared<const Reply>(
-                refusal("The request cannot be recorded at the moment."));
+            auto unrecorded =
+                std::make_shared<const Reply>(refusal(unrecordable));
             for (auto& [seat, reply] : settled) {
                 if (seat->journal == journal) {
                     reply = unrecorded;

@@ -105,7 +105,7 @@ protected:
         return true;
     }
 
-    bool has_room(std::size_t) override { return !journal_full_; }
+    bool has_room(std::size_t) override { return !no_room_; }
 
     bool record(std::size_t, std::string_view lines) override
     {
@@ -154,6 +154,7 @@ protected:
 
     ModelSettings settings_;
     Route route_{&settings_, 0, 0, 250, 3600, true};
+    bool no_room_ = false;
     bool journal_full_ = false;
     bool model_full_ = false;
     std::uint64_t now_ = 1000;
@@ -313,9 +314,10 @@ TEST_F(ConductorTest, TooManyAreRefusedAndToldSoon)
     EXPECT_EQ(conductor_.in_flight(), 3u);
 }
 
+// Nor is the refusal recorded: the room that is left is not for it.
 TEST_F(ConductorTest, WhatCannotBeRecordedIsNotAsked)
 {
-    journal_full_ = true;
+    no_room_ = true;
     ask("a", "hi");
     conductor_.on_settle();
     EXPECT_EQ(log(), " soon a=503");
