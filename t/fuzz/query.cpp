@@ -1,0 +1,81 @@
+// The question in what a client sent (query.hpp).
+
+#include "query.hpp"
+
+#include "fuzz.hpp"
+#include "json.hpp"
+
+using namespace chatbot;
+
+namespace {
+
+// `text` as a form may have it: some bytes as they are, some escaped.
+std::string encoded(std::string_view text)
+{
+    static constexpr char hex[] = "0123456789abcdefABCDEF";
+    std::string out;
+    for (unsigned char c : text) {
+        bool plain = (c >= 'a' && c <= 'z') || c >= 0xC0;
+        if (c == ' ') {
+            out += '+';
+        } else if (plain) {
+            out += static_cast<char>(c);
+        } else {
+            out += '%';
+            out += hex[c >> 4];
+            out += hex[(c & 15) < 10 ? c & 15 : (c & 15) + 6];
+        }
+    }
+    return out;
+}
+
+// What a query that passed all checks is.
+void check(const std::optional<std::string>& query)
+{
+    static constexpr std::size_t max_size = 1000;
+
+    auto status = check_query(query, max_size).status;
+    if (status == 0) {
+        assert(is_text(*query));
+        assert(query->size() <= max_size);
+        assert(!trim(*query).empty());
+    }
+    assert((status == 413) == (query && query->size() > max_size));
+    assert(query || status == 422);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
+{
+    FuzzedDataProvider input(data, size);
+    auto type = input.PickValueInArray<std::string_view>(
+        {"application/json", "application/x-www-form-urlencoded",
+         "Application/Problem+JSON ; charset=utf-8", ""});
+    auto name = input.ConsumeRandomLengthString(8);
+    auto content_type =
+        type.empty() ? input.ConsumeRandomLengthString() : std::string(type);
+    auto body = input.ConsumeRemainingBytesAsString();
+
+    assert(decode_form(body).size() <= body.size());
+    assert(decode_form(encoded(body)) == body);
+    assert(form_member(body + "&que%72y=" + encoded(body), "query") == body);
+    if (!name.empty() || !body.empty()) {
+        assert(form_member(encoded(name) + "=" + encoded(body), name) == body);
+    }
+    check(form_member(body, "query"));
+
+    std::optional<std::string> query = "before";
+    auto status = query_from_body(content_type, body, query).status;
+    assert(status == 0 || status == 400 || status == 415 || status == 422);
+    assert(status == 0 || query == "before");
+    check(query);
+
+    auto text = to_utf8(body);
+    std::string json = "{\"query\":";
+    append_json(json, text);
+    json += '}';
+    assert(!query_from_body("application/json", json, query));
+    assert(query == text);
+    return 0;
+}
