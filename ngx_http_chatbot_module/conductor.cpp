@@ -171,8 +171,10 @@ void Conductor::ask_model(Flight& flight)
 // Answers all who wait, and lets go of them: the flight itself may go on.
 void Conductor::dismiss(Flight& flight, Reply reply)
 {
-    if (flight.route.cache_lock) {
-        by_key_.erase(lock_key(flight.route, flight.key));
+    // A flight that was given up may still land when another took its place.
+    auto it = by_key_.find(lock_key(flight.route, flight.key));
+    if (it != by_key_.end() && it->second == &flight) {
+        by_key_.erase(it);
     }
 
     auto shared = std::make_shared<const Reply>(std::move(reply));

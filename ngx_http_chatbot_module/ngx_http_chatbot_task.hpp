@@ -16,11 +16,17 @@ extern "C" {
 
 namespace chatbot {
 
-// nginx hands a finished task back under a spin lock that ThreadSanitizer, which
-// does not see into nginx, has to be told of.
+// nginx hands a finished task back under a spin lock that ThreadSanitizer,
+// which does not see into nginx, has to be told of.
 #ifdef __SANITIZE_THREAD__
-inline void tsan_release(void* task) { __tsan_release(task); }
-inline void tsan_acquire(void* task) { __tsan_acquire(task); }
+inline void tsan_release(void* task)
+{
+    __tsan_release(task);
+}
+inline void tsan_acquire(void* task)
+{
+    __tsan_acquire(task);
+}
 #else
 inline void tsan_release(void*) {}
 inline void tsan_acquire(void*) {}

@@ -63,7 +63,7 @@ $t->run;
 answered(5);
 $postgres->start;
 arrived('nginx killed');
-unlike($t->error_log, qr/refused/, 'the torn line is gone');
+unlike($t->error_log, qr/refused \d+ records/, 'the torn line is gone');
 ok(!-e $t->dir . '/chatbot-journal/rejected.jsonl', 'nothing was set aside');
 
 # PostgreSQL is away all the time
@@ -100,7 +100,6 @@ $load->wait(100);
 $postgres->start;
 $load->wait(100)->stop;
 ok(wait_for { $load->lost($postgres) == 0 }, 'killed under load, rows');
-$postgres->sql("delete from request_logs where request_text ~ 'load'");
 
 # another PostgreSQL user is no other database
 
@@ -178,7 +177,8 @@ sub answered {
 # All answers are rows, once.
 sub arrived {
 	my ($name) = @_;
-	my $count = 'select count(*) from request_logs where http_status = 200';
+	my $count = 'select count(*) from request_logs where http_status = 200'
+		. " and request_text !~ 'load'";
 
 	wait_for { $postgres->sql($count) eq $rows };
 	is($postgres->sql($count), $rows, "$name, rows");

@@ -301,6 +301,23 @@ TEST_F(ConductorTest, TheModelHasTheLastWordOnTime)
     EXPECT_EQ(log(), " set(hilate, but paid for)");
 }
 
+TEST_F(ConductorTest, ALateAnswerLeavesTheNextFlightAlone)
+{
+    settings_.timeout_ms = 5000;
+    ask("a", "hi");
+    miss();
+    pass(6000);
+    ask("b", "hi");
+    miss();
+    answer("late", 1);
+    ask("c", "hi");
+    log();
+    answer("hello", 2);
+    EXPECT_EQ(log(),
+              " set(hihello) row(b,success,200) row(c,success,200)"
+              " b=hello,MISS c=hello,COLLAPSED");
+}
+
 TEST_F(ConductorTest, TooManyAreRefusedAndToldSoon)
 {
     ask("a", "one");
