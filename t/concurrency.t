@@ -37,7 +37,7 @@ note(sprintf 'the slowest took %.2f s', $slowest);
 is(answered(@answers), 1000, 'a thousand answers');
 is(wrong(@answers), 0, 'each to its question');
 cmp_ok($api->max_in_flight, '>', 500, 'asked at once');
-cmp_ok($slowest, '<', 10, 'in time');
+cmp_ok($slowest, '<', 20, 'in time');           # one after the other: 500 s
 is(wait_rows(1000), 1000, 'a thousand rows');
 
 # a slow one holds up nobody

@@ -148,7 +148,7 @@ wait_for { 5 == (() = $t->read('chatbot-journal/rejected.jsonl') =~ /\n/g) };
 is(join(', ', sort map { decode_json($_)->{request_text} } split /\n/,
 	$t->read('chatbot-journal/rejected.jsonl')), join(', ',
 		sort map { "forbidden ${_}3" } '', 1 .. 4), 'set aside');
-like($t->error_log, qr/\[error\].*refused \d+ records/, 'logged');
+like($t->error_log, qr/\[error\].*records refused: \d/, 'logged');
 unlike($t->error_log, qr/(?:refused|PostgreSQL).*forbidden \d/,
 	'not what was asked');
 
