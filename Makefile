@@ -48,6 +48,8 @@ help:
 	@echo 'make test     runs all tests'
 	@echo 'make bench    measures'
 	@echo 'make fuzz     feeds the parsers anything, TIME=60 seconds each'
+	@echo 'make test-docker  tests docker-compose.yml and the Debian package'
+	@echo 'make install  installs the module; make deb makes a Debian package'
 	@echo 'make format   formats the C++ sources'
 	@echo 'make clean    removes what was built'
 	@echo 'SANITIZE=address,undefined or =thread builds and tests with these'
@@ -144,4 +146,45 @@ format:
 clean:
 	rm -rf build
 
+# For an nginx that is there already: README.md, "Adding it to your nginx".
+modules_dir = $(or $(patsubst --modules-path=%,%,$(filter \
+	--modules-path=%,$(NGINX_CONF_FLAGS))),/usr/lib/nginx/modules)
+debian_conf = $(DESTDIR)/etc/nginx/modules-available/mod-http-chatbot.conf
+debian_link = $(DESTDIR)/etc/nginx/modules-enabled/50-mod-http-chatbot.conf
+
+install: all
+	install -Dm 644 $(module) $(DESTDIR)$(modules_dir)/$(notdir $(module))
+	@if [ -d $(dir $(debian_conf)) ] && [ -d $(dir $(debian_link)) ]; then \
+		set -x; \
+		echo 'load_module $(modules_dir)/$(notdir $(module));' \
+			>$(debian_conf); \
+		ln -sfn ../modules-available/$(notdir $(debian_conf)) $(debian_link); \
+	else \
+		echo 'To load it: load_module $(modules_dir)/$(notdir $(module));'; \
+	fi
+
+# The package is for the nginx that it was built with, hence the version.
+deb_tree = $(BUILD)/deb
+deb_version = $(shell sed -n \
+	's/^Changes with [^ ]* *\([^ ]*\).*/\1/p;T;q' CHANGES)+nginx$(version)
+
+deb: all
+	rm -rf $(deb_tree)
+	mkdir -p $(deb_tree)
+	cp -r docker/debian README.md CHANGES $(deb_tree)
+	cp LICENSE $(deb_tree)/debian/copyright
+	printf '%s (%s) unstable; urgency=medium\n\n  * %s\n\n -- %s  %s\n' \
+		libnginx-mod-http-chatbot '$(deb_version)' 'See CHANGES.' \
+		"$$(sed -n 's/^Maintainer: //p' docker/debian/control)" \
+		"$$(date -R -r CHANGES)" >$(deb_tree)/debian/changelog
+	cd $(deb_tree) && dpkg-buildpackage -b -us -uc
+	@ls $(BUILD)/libnginx-mod-http-chatbot_$(deb_version)_*.deb
+
+packages:
+	t/lib/install-packages $(build_packages)
+
+test-docker:
+	prove -v t/docker
+
 .PHONY: all help run test fuzz bench format clean FORCE
+.PHONY: install deb packages test-docker
