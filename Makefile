@@ -1,6 +1,9 @@
 # "make help" lists the targets.
 
-MAKEFLAGS += --no-print-directory --jobs=$(shell nproc)
+MAKEFLAGS += --no-print-directory
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += --jobs=$(shell nproc)
+endif
 
 NGINX_SRC = /usr/share/nginx/src
 NGINX_CONF_FLAGS = $(or $(shell bash -c '. $(NGINX_SRC)/conf_flags && \
