@@ -167,7 +167,7 @@ install: all
 	fi
 
 # The package is for the nginx that it was built with, hence the version.
-deb_tree = $(BUILD)/deb
+deb_tree = build/deb
 deb_version = $(shell sed -n \
 	's/^Changes with [^ ]* *\([^ ]*\).*/\1/p;T;q' CHANGES)+nginx$(version)
 
@@ -180,8 +180,8 @@ deb: all
 		libnginx-mod-http-chatbot '$(deb_version)' 'See CHANGES.' \
 		"$$(sed -n 's/^Maintainer: //p' docker/debian/control)" \
 		"$$(date -R -r CHANGES)" >$(deb_tree)/debian/changelog
-	cd $(deb_tree) && dpkg-buildpackage -b -us -uc
-	@ls $(BUILD)/libnginx-mod-http-chatbot_$(deb_version)_*.deb
+	+cd $(deb_tree) && dpkg-buildpackage -b -us -uc
+	@ls build/libnginx-mod-http-chatbot_$(deb_version)_*.deb
 
 packages:
 	t/lib/install-packages $(build_packages)
