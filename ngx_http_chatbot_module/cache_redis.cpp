@@ -272,9 +272,9 @@ void RedisCache::Deleter::operator()(redisReply* reply) const
     freeReplyObject(reply);
 }
 
-RedisCache::RedisCache(RedisSettings settings, const volatile int* stopping)
+RedisCache::RedisCache(RedisSettings settings, Stopping stopping)
     : settings_(std::move(settings)),
-      stopping_(stopping)
+      stopping_(std::move(stopping))
 {
 }
 
@@ -495,7 +495,7 @@ bool RedisCache::move()
         if (ready < 0 && errno != EINTR) {
             return lose(std::strerror(errno));
         }
-        if (ready == 0 && *stopping_) {
+        if (ready == 0 && stopping_()) {
             context_.reset();
             return false;
         }

@@ -44,14 +44,13 @@ struct RedisSettings {
 // One connection to Redis.
 //
 // Threads:  run() on a worker thread, the rest between two runs on the event
-//           loop.  `stopping` is read by run() and must be safe to read there.
-//           SIGPIPE must be ignored.
+//           loop.  SIGPIPE must be ignored.
 // Time:     a run takes at most settings.timeout_ms, whatever Redis does (name
-//           resolution excepted), and does not wait once *stopping is set.
+//           resolution excepted), and does not wait once stopping().
 // Memory:   a reply larger than max_reply_size is taken for nonsense.
 class RedisCache {
 public:
-    RedisCache(RedisSettings settings, const volatile int* stopping);
+    RedisCache(RedisSettings settings, Stopping stopping);
     ~RedisCache();
 
     RedisCache(const RedisCache&) = delete;
@@ -91,7 +90,7 @@ private:
     void tell(Notice::Level level, const std::string& text);
 
     const RedisSettings settings_;
-    const volatile int* const stopping_;
+    const Stopping stopping_;
 
     Context context_;
     Clock::time_point deadline_;  // of this run

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +39,10 @@ struct Notice {
     Level level;
     std::string text;  // one line, no secret
 };
+
+// Whether the process is to end at once, so that nothing is waited for any
+// more.  Called in any thread; does not throw.
+using Stopping = std::function<bool()>;
 
 // How the cache took part in an answer; the words of nginx's
 // $upstream_cache_status.

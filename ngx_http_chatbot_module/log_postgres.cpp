@@ -16,7 +16,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int wait_slice_ms = 100;  // how fast *stopping is seen
+constexpr int wait_slice_ms = 100;  // how fast stopping() is seen
 constexpr std::size_t max_message = 500;
 
 // The server gives up before the client does, or else soon after: a statement
@@ -230,7 +230,7 @@ std::string database_name(const std::string& conninfo)
 // A connection of libpq, used without any call that blocks.
 class LogPostgres::Connection {
 public:
-    explicit Connection(const volatile int* stopping)
+    explicit Connection(const Stopping& stopping)
         : stopping_(stopping)
     {
     }
@@ -259,7 +259,7 @@ private:
         void operator()(PGconn* conn) const { PQfinish(conn); }
     };
 
-    const volatile int* const stopping_;
+    const Stopping& stopping_;
     Clock::time_point deadline_;
     bool timed_out_ = false;
     std::unique_ptr<PGconn, Finish> conn_;
@@ -345,7 +345,7 @@ bool LogPostgres::Connection::flush()
 
 bool LogPostgres::Connection::wait(short events)
 {
-    while (!*stopping_) {
+    while (!stopping_()) {
         auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ -
                                                                  Clock::now());
         if (left.count() <= 0) {
@@ -380,11 +380,11 @@ std::string LogPostgres::Connection::why(const Result& result) const
 }
 
 LogPostgres::LogPostgres(std::string conninfo, std::string table,
-                         const volatile int* stopping)
+                         Stopping stopping)
     : conninfo_(std::move(conninfo)),
       table_(quoted_table(table)),
       index_name_(index_name(table)),
-      stopping_(stopping)
+      stopping_(std::move(stopping))
 {
 }
 
@@ -672,7 +672,7 @@ void LogPostgres::hand_over_refused(std::string_view lines,
 // Returns false, for the caller to return.
 bool LogPostgres::fail(const std::string& why)
 {
-    if (!*stopping_ && why != failure_) {
+    if (!stopping_() && why != failure_) {
         failure_ = why;
         tell(Notice::Level::error, why);
     }

@@ -23,15 +23,13 @@ namespace chatbot {
 // used.
 //
 // Threads:  insert() on a worker thread, the rest between two inserts on the
-//           event loop.  `stopping` is read by insert() and must be safe to
-//           read there.
+//           event loop.
 // Time:     an insert takes at most timeout_ms, connecting included (name
-//           resolution excepted), and ends early once *stopping is set.
+//           resolution excepted), and ends early once stopping().
 class LogPostgres {
 public:
     // `table` may be "schema.table"; it is quoted, not parsed further.
-    LogPostgres(std::string conninfo, std::string table,
-                const volatile int* stopping);
+    LogPostgres(std::string conninfo, std::string table, Stopping stopping);
     ~LogPostgres();
 
     LogPostgres(const LogPostgres&) = delete;
@@ -72,7 +70,7 @@ private:
     const std::string conninfo_;
     const std::string table_;       // quoted
     const std::string index_name_;  // quoted
-    const volatile int* const stopping_;
+    const Stopping stopping_;
 
     std::unique_ptr<Connection> connection_;
 

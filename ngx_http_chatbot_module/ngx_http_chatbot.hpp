@@ -10,6 +10,7 @@ extern ngx_module_t ngx_http_chatbot_module;
 }
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -98,6 +99,32 @@ struct LocConf : LocConfBase {
 
 // A copy in the pool; data is null if there is no memory.
 [[nodiscard]] ngx_str_t copy(ngx_pool_t* pool, std::string_view text);
+
+// What setters of directives return: an error is one that was logged.
+inline char* const conf_ok = nullptr;
+inline char* const conf_error = reinterpret_cast<char*>(-1);
+
+// Logs why a directive is wrong.  Only for values that are no secrets.
+template <class... Args>
+char* fail(ngx_conf_t* cf, const char* format, Args... args)
+{
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, format, args...);
+    return conf_error;
+}
+
+// ngx_http_chatbot_directives.cpp
+extern ngx_command_t commands[];
+
+// The journal's directory, relative to nginx's prefix; null if there is no
+// memory.
+[[nodiscard]] ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t name);
+
+// A variable of the environment without the newline at its end; one that is
+// empty is as good as none.
+[[nodiscard]] std::optional<std::string> environment(const char* name);
+
+// ngx_http_chatbot_route.cpp: sets lcf.route and lcf.key_suffix.
+char* make_route(ngx_conf_t* cf, LocConf& lcf);
 
 // One request in a chatbot location: what became of it.  Lives in its pool.
 class Request final : public Waiter {

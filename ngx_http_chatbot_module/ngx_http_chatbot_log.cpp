@@ -39,7 +39,7 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
       orphans_(std::move(orphans)),
       ship_(!target.conninfo.empty()),
       journal_(dir_, name, max_size),
-      postgres_(target.conninfo, target.table, &ngx_terminate),
+      postgres_(target.conninfo, target.table, is_stopping),
       task_(
           pool, [this] { run(); }, [this] { finished(); }),
       timer_([this] { send(); }),
@@ -178,7 +178,7 @@ void LogLane::close()
 {
     task_.pool_is_gone();
 
-    while (ship_ && backoff_ms_ == 0 && !ngx_terminate) {
+    while (ship_ && backoff_ms_ == 0 && !is_stopping()) {
         slice_ = journal_.next_slice();
         if (slice_.empty()) {
             return;

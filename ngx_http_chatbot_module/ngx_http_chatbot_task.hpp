@@ -32,6 +32,12 @@ inline void tsan_release(void*) {}
 inline void tsan_acquire(void*) {}
 #endif
 
+// The Stopping of a worker process; the flag is set by a signal handler.
+[[nodiscard]] inline bool is_stopping()
+{
+    return ngx_terminate != 0;
+}
+
 // Work that nginx's thread pool does again and again, one at a time.
 //
 // Threads:  run() is called on a thread of the pool, everything else on the

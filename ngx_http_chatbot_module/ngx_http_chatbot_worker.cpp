@@ -151,7 +151,7 @@ public:
 private:
     struct Cache {
         Cache(Worker& worker, const MainConf& conf, std::size_t index)
-            : client(conf.caches[index], &ngx_terminate),
+            : client(conf.caches[index], is_stopping),
               lane(conf.thread_pool, client, 2 * conf.max_in_flight,
                    [this, &worker, index](auto& batch) {
                        log_notices(client.take_notices());

@@ -1,0 +1,243 @@
+#include "ngx_http_chatbot.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+#include "fold.hpp"
+#include "log_postgres.hpp"
+
+// What becomes of a location's directives, and of the environment where they
+// are silent: settings for the clients, and a route to them.
+
+namespace chatbot {
+
+namespace {
+
+std::string environment_or(const char* name, const char* otherwise)
+{
+    return environment(name).value_or(otherwise);
+}
+
+std::vector<std::string> models(const LocConf& lcf)
+{
+    std::vector<std::string> names;
+    if (lcf.models) {
+        auto elts = static_cast<ngx_str_t*>(lcf.models->elts);
+        std::transform(elts, elts + lcf.models->nelts,
+                       std::back_inserter(names),
+                       [](auto& name) { return std::string(view(name)); });
+    } else if (auto name = environment("OPENAI_MODEL")) {
+        names = {*name};
+    } else {
+        names = {"gpt-3.5-turbo", "gpt-6-luna"};
+    }
+    return names;
+}
+
+char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
+{
+    model.url = view(lcf.pass);
+    model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
+                                     : environment_or("OPENAI_API_KEY", "");
+    if (model.api_key.find_first_of("\r\n") != std::string::npos) {
+        return fail(cf, "\"chatbot_api_key\" has more than one line");
+    }
+    model.models = models(lcf);
+    model.system_prompt = view(lcf.system_prompt);
+    if (!is_utf8(model.system_prompt)) {
+        return fail(cf, "\"chatbot_system_prompt\" is not UTF-8");
+    }
+    if (lcf.params) {
+        auto elts = static_cast<ngx_keyval_t*>(lcf.params->elts);
+        for (auto p = elts; p != elts + lcf.params->nelts; ++p) {
+            model.params.emplace_back(view(p->key), view(p->value));
+        }
+    }
+    model.answer_max_size = lcf.answer_max_size;
+    model.connect_timeout_ms = static_cast<int>(lcf.connect_timeout);
+    model.read_timeout_ms = static_cast<int>(lcf.read_timeout);
+    model.timeout_ms = static_cast<int>(lcf.timeout);
+    model.retries = static_cast<int>(std::min<ngx_int_t>(lcf.retries, 100));
+    model.ssl_verify = lcf.ssl_verify;
+    model.ssl_trusted_certificate = view(lcf.ssl_trusted_certificate);
+    return conf_ok;
+}
+
+// Returns nothing for "off".
+char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
+                 std::optional<RedisSettings>& redis)
+{
+    RedisSettings settings;
+    settings.timeout_ms = static_cast<int>(lcf.redis_timeout);
+
+    auto name = "chatbot_redis";
+    std::string url(view(lcf.redis));
+    if (!lcf.redis.data) {
+        name = "REDIS_URL";
+        url = environment_or(name, "");
+    }
+
+    if (url == "off") {
+        return conf_ok;
+    }
+
+    if (!url.empty() || lcf.redis.data) {
+        if (auto error = parse_redis_url(url, settings)) {
+            return fail(cf, "%s in \"%s\"", error, name);
+        }
+        redis = settings;
+        return conf_ok;
+    }
+
+    if (auto host = environment("REDIS_HOST")) {
+        auto port = environment_or("REDIS_PORT", "6379");
+        settings.host = *host;
+        settings.port =
+            ngx_atoi(reinterpret_cast<u_char*>(port.data()), port.size());
+        settings.password = environment_or("REDIS_PASSWORD", "");
+        if (settings.port < 1 || settings.port > 65535) {
+            return fail(cf, "invalid port in \"REDIS_PORT\"");
+        }
+        redis = settings;
+    }
+    return conf_ok;
+}
+
+// A member of a conninfo string, quoted as libpq wants it.
+std::string conninfo_member(const char* key, const char* name)
+{
+    auto value = environment(name);
+    if (!value) {
+        return "";
+    }
+
+    std::string quoted = std::string(key) + "='";
+    for (auto c : *value) {
+        if (c == '\'' || c == '\\') {
+            quoted += '\\';
+        }
+        quoted += c;
+    }
+    return quoted + "' ";
+}
+
+std::string environment_conninfo()
+{
+    if (auto url = environment("DATABASE_URL")) {
+        return *url;
+    }
+    if (!environment("POSTGRES_HOST")) {
+        return "";
+    }
+    return conninfo_member("host", "POSTGRES_HOST") +
+           conninfo_member("port", "POSTGRES_PORT") +
+           conninfo_member("dbname", "POSTGRES_DB") +
+           conninfo_member("user", "POSTGRES_USER") +
+           conninfo_member("password", "POSTGRES_PASSWORD");
+}
+
+bool valid_table(std::string_view name)
+{
+    constexpr std::size_t max_identifier = 63;
+
+    auto dot = name.find('.');
+    for (auto part :
+         {name.substr(0, dot), dot == name.npos ? "x" : name.substr(dot + 1)}) {
+        if (part.empty() || part.size() > max_identifier ||
+            part.find_first_of(".\"\n") != part.npos || !is_utf8(part)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
+{
+    target.table = view(lcf.log_table);
+    if (!valid_table(target.table)) {
+        return fail(cf, "invalid name \"%V\" in \"chatbot_log_table\"",
+                    &lcf.log_table);
+    }
+
+    target.conninfo = lcf.postgres.data ? std::string(view(lcf.postgres))
+                                        : environment_conninfo();
+    if (target.conninfo == "off" ||
+        (target.conninfo.empty() && !lcf.postgres.data)) {
+        target = {};
+        return conf_ok;
+    }
+
+    if (target.conninfo.empty() || !valid_conninfo(target.conninfo)) {
+        return fail(cf, "invalid connection string in \"%s\"",
+                    lcf.postgres.data ? "chatbot_postgres" : "DATABASE_URL");
+    }
+    return conf_ok;
+}
+
+// The index of `value`, which is added if need be.
+template <class List, class T>
+std::size_t index_of(List& list, const T& value)
+{
+    auto it = std::find(list.begin(), list.end(), value);
+    if (it == list.end()) {
+        it = list.insert(list.end(), value);
+    }
+    return static_cast<std::size_t>(it - list.begin());
+}
+
+}  // namespace
+
+char* make_route(ngx_conf_t* cf, LocConf& lcf)
+{
+    auto mcf = main_conf(cf);
+    ModelSettings model;
+    std::optional<RedisSettings> redis;
+    LogTarget target;
+
+    if (auto rv = make_model(cf, lcf, model); rv != conf_ok) {
+        return rv;
+    }
+    if (auto rv = make_redis(cf, lcf, redis); rv != conf_ok) {
+        return rv;
+    }
+    if (auto rv = make_log(cf, lcf, target); rv != conf_ok) {
+        return rv;
+    }
+    if (!mcf->journal && !target.conninfo.empty()) {
+        return fail(cf,
+                    "PostgreSQL is fed from the journal: with "
+                    "\"chatbot_log_journal off\" set "
+                    "\"chatbot_postgres off\" too");
+    }
+    if (model.api_key.empty()) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "no \"chatbot_api_key\" and no OPENAI_API_KEY in "
+                           "the environment: the model is asked without a key");
+    }
+
+    Route route;
+    route.model = &mcf->models[index_of(mcf->models, model)];
+    route.cache_timeout_ms = static_cast<int>(lcf.redis_timeout);
+    route.cache_valid_s = static_cast<int>(lcf.cache_valid);
+    route.cache_lock = lcf.cache_lock;
+    if (redis) {
+        route.cache = index_of(mcf->caches, *redis);
+    }
+    if (mcf->journal) {
+        route.journal = index_of(mcf->logs, target);
+    }
+    lcf.route = &mcf->routes[index_of(mcf->routes, route)];
+
+    std::string params;
+    for (const auto& [name, value] : model.params) {
+        params += digest({name, value});
+    }
+    std::string names;
+    for (const auto& name : model.models) {
+        names += digest({name});
+    }
+    lcf.key_suffix = digest({names, model.system_prompt, params});
+    return conf_ok;
+}
+
+}  // namespace chatbot
