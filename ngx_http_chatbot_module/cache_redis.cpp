@@ -122,14 +122,6 @@ void append_tokens(std::string& out, const char* name, std::int32_t tokens)
     out += tokens < 0 ? "null" : std::to_string(tokens);
 }
 
-// A number from 0 to `max`, or else `otherwise`.
-template <class Int>
-Int number_or(Int otherwise, double max, const cJSON* object, const char* name)
-{
-    const double number = number_member(object, name).value_or(-1);
-    return number >= 0 && number <= max ? static_cast<Int>(number) : otherwise;
-}
-
 // What a server said, as it may stand in a log.
 std::string loggable(std::string_view text)
 {

@@ -36,14 +36,6 @@ std::string string_or_empty(const cJSON* object, const char* name)
     return std::string(string_member(object, name).value_or(""));
 }
 
-// A number from 0 to `max`, or else `otherwise`.
-template <class Int>
-Int number_or(Int otherwise, double max, const cJSON* object, const char* name)
-{
-    auto number = number_member(object, name).value_or(-1);
-    return number >= 0 && number <= max ? static_cast<Int>(number) : otherwise;
-}
-
 // Replaces what OpenAI repeats of a wrong key ("sk-proj-abc***xyz").
 std::string without_keys(std::string_view text)
 {
