@@ -64,7 +64,6 @@ private:
 
 std::vector<CacheItem> ask(Parrot& parrot, bool greets)
 {
-    static const int stopping = 0;
     RedisSettings settings;
     settings.path = parrot.path();
     settings.timeout_ms = 5000;
@@ -77,7 +76,7 @@ std::vector<CacheItem> ask(Parrot& parrot, bool greets)
     batch[1].kind = CacheItem::Kind::store;
     batch[2].kind = CacheItem::Kind::probe;
     {
-        RedisCache cache(settings, &stopping);
+        RedisCache cache(settings, [] { return false; });
         cache.run(batch);
         for (const auto& notice : cache.take_notices()) {
             assert(is_text(notice.text) && notice.text.size() < 300);

@@ -77,7 +77,8 @@ protected:
 
     void use(RedisSettings settings)
     {
-        cache_ = std::make_unique<RedisCache>(settings, &stopping_);
+        cache_ = std::make_unique<RedisCache>(settings,
+                                              [this] { return stopping_; });
     }
 
     // Uses a fake Redis with that script.
@@ -119,7 +120,7 @@ protected:
         return text;
     }
 
-    volatile int stopping_ = 0;
+    bool stopping_ = false;
     RedisSettings settings_;
     std::unique_ptr<FakeServer> server_;
     std::unique_ptr<RedisCache> cache_;
@@ -509,7 +510,7 @@ TEST_F(CacheRedisTest, LateReplyDoesNotMeetTheNextCommand)
 TEST_F(CacheRedisTest, StoppingEndsTheWait)
 {
     settings_.timeout_ms = 10000;
-    stopping_ = 1;
+    stopping_ = true;
     fake([](Peer& peer, int) { peer.left(); });
     EXPECT_EQ(run({lookup("k")}), "-");
     EXPECT_LT(time_, milliseconds(1000));

@@ -59,8 +59,9 @@ protected:
 
     std::unique_ptr<LogPostgres> make(const std::string& conninfo)
     {
-        return std::make_unique<LogPostgres>(conninfo, name_ + ".request_logs",
-                                             &stopping_);
+        return std::make_unique<LogPostgres>(
+            conninfo, name_ + ".request_logs",
+            [this] { return stopping_.load(); });
     }
 
     // Connects as a role that may do nothing but `rights` on the table.
@@ -139,7 +140,7 @@ protected:
 
     std::string name_ = "chatbot_unit_" + std::to_string(getpid());
     std::string conninfo_;
-    volatile int stopping_ = 0;
+    std::atomic<bool> stopping_ = false;
     std::unique_ptr<PGconn, Finish> admin_;
     std::unique_ptr<LogPostgres> log_;
 };
@@ -477,7 +478,7 @@ TEST_F(LogPostgresTest, StoppingEndsTheWaitForASilentServer)
 
     std::thread stopper([&] {
         int peer = accept(listener, nullptr, nullptr);
-        stopping_ = 1;
+        stopping_ = true;
         char byte;
         while (recv(peer, &byte, 1, 0) > 0) {  // until it hangs up
         }
