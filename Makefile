@@ -34,6 +34,7 @@ ld_opt = -fsanitize=$(SANITIZE)
 export CHATBOT_PRELOAD = $(shell $(CC) -print-file-name=lib$(sanitizer).so \
 	):$(shell $(CC) -print-file-name=libstdc++.so)
 export LSAN_OPTIONS = suppressions=$(CURDIR)/t/lib/lsan.supp
+export TSAN_OPTIONS = suppressions=$(CURDIR)/t/lib/tsan.supp
 export UBSAN_OPTIONS = print_stacktrace=1
 endif
 
