@@ -181,7 +181,7 @@ deb: all
 		libnginx-mod-http-chatbot '$(deb_version)' 'See CHANGES.' \
 		"$$(sed -n 's/^Maintainer: //p' docker/debian/control)" \
 		"$$(date -R -r CHANGES)" >$(deb_tree)/debian/changelog
-	+cd $(deb_tree) && dpkg-buildpackage -bd -us -uc
+	+cd $(deb_tree) && dpkg-buildpackage -b -d -us -uc
 	@ls build/libnginx-mod-http-chatbot_$(deb_version)_*.deb
 
 packages:
