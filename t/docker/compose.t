@@ -1,0 +1,200 @@
+#!/usr/bin/perl
+
+# "docker-compose up --build", as a user of the old service meets it.
+
+use warnings;
+use strict;
+
+use Cwd qw/ abs_path /;
+use FindBin;
+use POSIX ();
+use Test::More;
+use Time::HiRes qw/ time /;
+
+use lib "$FindBin::Bin/../lib";
+use Test::Chatbot;
+use Test::Chatbot::Docker;
+
+###############################################################################
+
+need_docker();
+need_images('debian:trixie-slim', 'postgres:18', 'redis:8');
+
+my $tree = abs_path("$FindBin::Bin/../..");
+build('chatbot-test-openai', "$FindBin::Bin/images/openai", "$tree/t/lib");
+
+my $t = Test::Chatbot->new();
+my $dir = $t->dir . '/it';
+my @at = (port => port(), timeout => 60);
+my $question = 'What is nginx?';
+
+must('sh', '-ec', 'mkdir "$2"; cd "$1"; tar -c --exclude=./build --exclude=./run'
+	. ' --exclude=./.git . | tar -xC "$2"', 'sh', $tree, $dir);
+chdir $dir or die;
+
+write_file('.env', <<'EOF');
+OPENAI_API_KEY="sk-test"
+POSTGRES_DB='chat db'
+POSTGRES_USER=me
+POSTGRES_PASSWORD="p@ss w0rd's #1"
+POSTGRES_HOST=postgres
+REDIS_HOST=redis
+EOF
+
+write_file('docker-compose.override.yml', <<'EOF');
+services:
+  nginx:
+    environment:
+      OPENAI_BASE_URL: http://openai:8080/v1
+  openai:
+    image: chatbot-test-openai
+EOF
+
+$ENV{COMPOSE_PROJECT_NAME} = "chatbot-test-$$";
+$ENV{PORT} = port();
+
+# so that the time below is not that of apt-get and g++
+my $begin = time();
+compose('build');
+note sprintf 'image built in %.0f s', time() - $begin;
+
+$begin = time();
+compose(qw/ up --build -d /);
+like(asked($question), qr/"answer 1: What is nginx\?", "source": "api"/,
+	'asked');
+note sprintf 'first answer %.1f s after "up"', time() - $begin;
+healthy($_) for qw/ nginx db redis /;
+
+like(asked(uc $question), qr/ 200 .*"cache"/s, 'then cached');
+is(status(ask($question, @at, headers => ['X-Forwarded-For: 192.0.2.1'])), 200,
+	'third');
+is(status(ask($question, @at)), 200, 'fourth');
+is(status(ask($question, @at)), 200, 'fifth');
+is(status(ask($question, @at, headers => ['X-Forwarded-For: 192.0.2.2'])), 429,
+	'sixth');
+
+is(rows(5), 5, 'rows');
+is(sql('select status, count(*) from request_logs group by 1 order by 1'),
+	"cached|4\nsuccess|1", 'what they say');
+like(sql('select distinct ip_address from request_logs'),
+	qr/^(?!192\.0\.2|127)[\d.]+$/, 'one address, not the one it claims');
+
+# what an operator looks at
+
+my $nginx = container('nginx');
+my $image = inspect($nginx, '{{.Image}}');
+
+is(ports(), "0.0.0.0:$ENV{PORT}->8000/tcp", 'one port');
+is(docker('exec', $nginx, 'id', '-un'), 'www-data', 'not root');
+ok(!succeeds('docker', 'exec', $nginx, 'touch', '/tmp/it'), 'read-only');
+ok(!succeeds('docker', 'exec', $nginx, 'sh', '-c', 'command -v cc c++ make'),
+	'no compiler');
+like(docker('logs', $nginx), qr{"GET /chat" 200 .*"HIT"}, 'access log');
+unlike(docker('logs', $nginx), qr/What is nginx|sk-test|p\@ss|\[(alert|emerg)\]/,
+	'no question, no secret, no alert in it');
+is(docker(qw{ run --rm -e OPENAI_API_KEY_FILE=/etc/nginx/nginx.conf }, $image,
+	'sh', '-c', 'test "$OPENAI_API_KEY" = "$(cat /etc/nginx/nginx.conf)"'
+	. ' && echo same'), 'same', 'a secret as a file');
+note sprintf 'image: %.0f MB, of which Debian %.0f MB',
+	map { docker(qw/ image inspect -f {{.Size}} /, $_) / 1e6 } $image,
+	'debian:trixie-slim';
+
+# restart
+
+compose('restart');
+like(asked($question), qr/ 200 .*"cache"/s, 'restarted, still cached');
+
+# without a database
+
+compose('kill', 'db');
+like(asked('And what is Redis?'), qr/ 200 .*"api"/s, 'db killed');
+compose('start', 'db');
+is(rows(7), 7, 'rows when it is back');
+
+# down in the middle of things, and up again
+
+compose('kill', 'db');
+like(asked('And what is SQL?'), qr/ 200 .*"api"/s, 'db killed again');
+my $pid = fork // die "fork: $!";
+POSIX::_exit(status(ask('[delay 3] Still there?', @at)) != 200) if !$pid;
+wait_for { calls() =~ /"in_flight":1/ };
+compose('down');
+waitpid $pid, 0;
+is($?, 0, 'answered on the way down');
+
+compose(qw/ up -d /);
+like(asked('And what is SQL?'), qr/ 200 .*"cache"/s, 'up again, still cached');
+is(rows(10), 10, 'nothing lost');
+is(sql('select count(distinct request_id) from request_logs'), 10,
+	'nothing twice');
+
+compose('down', '-v');
+done_testing();
+
+###############################################################################
+
+sub write_file {
+	my ($file, $text) = @_;
+	open my $fh, '>', $file or die "$file: $!";
+	print $fh $text;
+	close $fh;
+}
+
+# Asks once nginx is there to be asked.
+sub asked {
+	my ($text) = @_;
+
+	wait_for { get('/health', @at) =~ / 200 / } 120;
+	return ask($text, @at);
+}
+
+sub container { compose('ps', '-q', @_) }
+
+sub inspect {
+	my ($container, $format) = @_;
+	return docker('inspect', '-f', $format, $container);
+}
+
+sub healthy {
+	my ($service) = @_;
+	my $health = sub { inspect(container($service), '{{.State.Health.Status}}') };
+
+	wait_for { $health->() eq 'healthy' } 60;
+	is($health->(), 'healthy', "$service is healthy");
+}
+
+# Those of all containers that can be reached from outside.
+sub ports {
+	my $ports = docker('ps', '--format', '{{.Ports}}', '--filter',
+		"label=com.docker.compose.project=$ENV{COMPOSE_PROJECT_NAME}");
+	return join ' ', $ports =~ /\S+->\S+/g;
+}
+
+sub calls {
+	return docker('exec', container('openai'), 'perl', '-MHTTP::Tiny', '-e',
+		'print HTTP::Tiny->new->get("http://127.0.0.1:8080/_calls")->{content}');
+}
+
+sub sql {
+	return compose('exec', '-T', 'db', 'psql', '-XAtq', '-U', 'me', '-d',
+		'chat db', '-c', @_);
+}
+
+sub rows {
+	my ($n) = @_;
+	my $rows = sub { eval { sql('select count(*) from request_logs') } // 0 };
+
+	wait_for { $rows->() >= $n } 60;
+	return $rows->();
+}
+
+# After a failure, too.
+END {
+	local $?;
+	if ($dir && -e "$dir/docker-compose.override.yml") {
+		diag(eval { compose('logs', '--tail=20') })
+			if !Test::More->builder->is_passing;
+		eval { compose('down', '-v') };
+		chdir '/';
+	}
+}

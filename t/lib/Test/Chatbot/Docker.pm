@@ -1,0 +1,134 @@
+package Test::Chatbot::Docker;
+
+# What tests with Docker need: an engine, docker-compose, and images of Debian.
+#
+#     use Test::Chatbot::Docker;
+#
+#     need_docker();              or skips all, and says why
+#     need_images('redis:8', ...);
+#     docker('ps');               what it prints; dies if it fails
+#
+# The engine that is there is used; else, for root, one is started for the time
+# of the test.  Images that no registry has for us are made: those of Debian by
+# debootstrap (DEBIAN_MIRROR: from there), others of t/docker/images.  These keep
+# the names chatbot-test-*, so that the next time is quick, and lose the name that
+# they stood in for when the test ends.
+
+use warnings;
+use strict;
+
+use Cwd qw/ abs_path /;
+use Exporter qw/ import /;
+use File::Basename qw/ dirname /;
+use File::Path qw/ make_path /;
+use File::Temp qw/ tempdir /;
+use Test::More ();
+
+use Test::Chatbot::Server qw/ capture read_file wait_for /;
+
+our @EXPORT = qw/ build compose docker must need_docker need_images succeeds /;
+
+my $root = dirname(dirname(dirname(dirname(dirname(abs_path(__FILE__))))));
+my $images = "$root/t/docker/images";
+my ($engine, @compose, %stands_in);
+
+sub need_docker {
+	grep { -x "$_/docker" } split /:/, $ENV{PATH}
+		or skip('there is no docker');
+	@compose = grep { succeeds(@$_, 'version') } ['docker', 'compose'],
+		['docker-compose'] or skip('there is no docker-compose');
+	succeeds(qw/ docker info /) || start_engine();
+}
+
+sub skip { Test::More::plan(skip_all => @_) }
+
+sub start_engine {
+	my $dockerd = '/usr/sbin/dockerd';
+	skip('no Docker engine can be reached') if $ENV{DOCKER_HOST} || $>
+		|| !-x $dockerd;
+
+	my $dir = tempdir('chatbot-docker-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	make_path("$root/build");
+	$ENV{DOCKER_HOST} = "unix://$dir/socket";
+	$engine = Test::Chatbot::Dockerd->new(dir => $dir, program => $dockerd,
+		data => "$root/build/docker");
+
+	eval { $engine->start; 1 } or skip('no Docker engine can be started here: '
+		. ($@ =~ /.*(failed to start.*)/ ? $1 : 'see dockerd'));
+}
+
+sub need_images {
+	for my $name (@_) {
+		next if succeeds(qw/ docker image inspect /, $name)
+			|| succeeds(qw/ docker pull -q /, $name);
+
+		(my $own = "chatbot-test-$name") =~ tr/:/-/;
+		$name =~ /^debian:(\w+)-slim$/ ? debian($1, $own)
+			: build($own, "$images/" . $name =~ s/:.*//r, $images);
+		docker('tag', $own, $name);
+		$stands_in{$name} = $own;
+	}
+}
+
+sub debian {
+	my ($suite, $own) = @_;
+	return if succeeds(qw/ docker image inspect /, $own);
+
+	skip("no registry can be reached, and only root can make debian:$suite-slim")
+		if $>;
+	must("$root/t/lib/install-packages", 'debootstrap');
+
+	my $dir = tempdir('chatbot-debian-XXXXXX', TMPDIR => 1);
+	must(qw/ debootstrap --variant=minbase /, $suite, "$dir/root",
+		$ENV{DEBIAN_MIRROR} // ());
+	must('sh', '-ec', 'cd "$1"; rm -rf var/cache/apt/* var/lib/apt/lists/*'
+		. ' usr/share/doc/* usr/share/man/* usr/share/locale/*; tar -cf- .'
+		. ' | docker import - "$2"; rm -rf "$3"', 'sh', "$dir/root", $own, $dir);
+}
+
+# An image of a Dockerfile, named without its ending.
+sub build {
+	my ($name, $file, $context, @args) = @_;
+	docker('build', '-q', '-t', $name, '-f',
+		-e $file ? $file : "$file.Dockerfile", @args, $context);
+}
+
+sub docker { must('docker', @_) }
+sub compose { must(@{$compose[0]}, @_) }
+
+sub must {
+	my @command = @_;
+	my $said = capture(@command);
+	die "@command:\n$said\n" if $?;
+	return $said;
+}
+
+sub succeeds {
+	capture(@_);
+	return $? == 0;
+}
+
+END {
+	local $?;
+	succeeds(qw/ docker rmi --no-prune /, $_) for keys %stands_in;
+	$engine->stop(seconds => 60) if $engine;
+}
+
+###############################################################################
+
+package Test::Chatbot::Dockerd;
+
+use parent -norequire, 'Test::Chatbot::Server';
+
+# Takes: dir, program, data (where images are kept).
+sub command {
+	my ($self) = @_;
+
+	return ($self->{program}, '--host', "unix://$self->{dir}/socket",
+		'--data-root', $self->{data}, '--exec-root', "$self->{dir}/exec",
+		'--pidfile', "$self->{dir}/pid");
+}
+
+sub ready { Test::Chatbot::Docker::succeeds(qw/ docker info /) }
+
+1;
