@@ -63,7 +63,8 @@ Conductor::Conductor(Services& services, std::size_t caches,
 Conductor::~Conductor() = default;
 
 Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
-                                std::string key, Record record, bool stream)
+                                std::string key, Record record,
+                                bool stream) noexcept
 {
     auto seat = std::make_unique<Seat>(
         Seat{&waiter, std::move(record), route.journal, services_.now_ms()});
@@ -129,7 +130,8 @@ Conductor::Flight& Conductor::take_off(const Route& route, std::string key)
 
 bool Conductor::cache_up(const Route& route) const
 {
-    return route.cache != Route::none && !caches_[route.cache].down;
+    return !closing_ && route.cache != Route::none &&
+           !caches_[route.cache].down;
 }
 
 void Conductor::look_up(Flight& flight)
@@ -150,6 +152,10 @@ void Conductor::look_up(Flight& flight)
 
 void Conductor::ask_model(Flight& flight)
 {
+    if (closing_) {
+        return;  // close() tells what becomes of it
+    }
+
     ModelCall call;
     call.flight = flight.id;
     call.settings = flight.route.model;
@@ -298,7 +304,8 @@ void Conductor::on_model(std::vector<ModelEvent> events,
     }
 
     for (auto& call : refused) {
-        if (auto flight = find(call.flight)) {
+        auto flight = find(call.flight);
+        if (flight && !closing_) {
             land(*flight, refusal(too_many));
         }
     }
@@ -447,6 +454,7 @@ void Conductor::write_records(std::vector<Settled>& settled)
 
 void Conductor::leave_all()
 {
+    closing_ = true;
     for (auto& [id, flight] : flights_) {
         for (auto& seat : flight->seats) {
             seat->waiter = nullptr;

@@ -62,6 +62,8 @@ protected:
 // taken off its flight; the flight goes on, since its answer is paid for.
 //
 // Threads:  everything happens on the event loop.
+// Memory:   where there is none left, the process ends; what it recorded is
+//           safe.
 // Promise:  every waiter that does not leave is answered exactly once, and
 // never
 //           from within ask(): at the latest a second after the model's
@@ -110,7 +112,7 @@ public:
     // Asks record.request_text.  `key` names equal questions; `record` holds
     // what is known by now.  The route outlives the conductor.
     Seat* ask(Waiter& waiter, const Route& route, std::string key,
-              Record record, bool stream = false);
+              Record record, bool stream = false) noexcept;
 
     // The waiter is gone.  Its request is recorded all the same, with status
     // 499, once its flight has ended.
@@ -127,8 +129,9 @@ public:
     void on_timer();
     void on_settle();
 
-    // The process is about to end: first all waiters are gone, then, when no
-    // results will come any more, what has no answer is recorded as failed.
+    // The process is about to end: first all waiters are gone and nothing more
+    // is asked; then, when no more results will come, what has no answer is
+    // recorded as failed.
     void leave_all();
     void close();
 
@@ -181,6 +184,7 @@ private:
     Services& services_;
     const std::size_t max_in_flight_;
 
+    bool closing_ = false;
     std::size_t in_flight_ = 0;
     FlightId last_id_ = 0;
     std::unordered_map<FlightId, std::unique_ptr<Flight>> flights_;

@@ -135,7 +135,7 @@ bool is_final(const Result& result)
            code.starts_with("0A");
 }
 
-std::string quoted(std::string_view name)
+std::string quote_name(std::string_view name)
 {
     std::string out = "\"";
     for (char c : name) {
@@ -148,15 +148,16 @@ std::string quoted_table(std::string_view table)
 {
     auto dot = table.find('.');
     if (dot == std::string_view::npos) {
-        return quoted(table);
+        return quote_name(table);
     }
-    return quoted(table.substr(0, dot)) + "." + quoted(table.substr(dot + 1));
+    return quote_name(table.substr(0, dot)) + "." +
+           quote_name(table.substr(dot + 1));
 }
 
 std::string index_name(std::string_view table)
 {
     table.remove_prefix(table.find('.') + 1);  // 0, if there is none
-    return quoted(std::string(table) + "_request_id_key");
+    return quote_name(std::string(table) + "_request_id_key");
 }
 
 void append_item(std::string& list, const std::string& item)
@@ -493,7 +494,7 @@ bool LogPostgres::widen(std::string& refusal)
     for (const auto& c : known_columns) {
         append_item(c.added ? additions : columns,
                     (c.added ? "add column if not exists " : "") +
-                        quoted(c.name) + " " + c.type);
+                        quote_name(c.name) + " " + c.type);
     }
 
     std::string steps[] = {
@@ -532,7 +533,7 @@ void LogPostgres::write_insert()
 {
     std::string list;
     for (const auto& name : columns_) {
-        append_item(list, quoted(name));
+        append_item(list, quote_name(name));
     }
 
     const std::string source =

@@ -40,6 +40,7 @@ struct MainConfBase {
     ngx_path_t* journal;  // null: off
     off_t journal_max_size;
     ngx_flag_t journal_set;  // by directive
+    ngx_int_t request_id;    // index of $request_id
 };
 
 struct MainConf : MainConfBase {
@@ -90,6 +91,7 @@ struct LocConf : LocConfBase {
 
 [[nodiscard]] MainConf* main_conf(ngx_conf_t* cf);
 [[nodiscard]] MainConf* main_conf(ngx_cycle_t* cycle);
+[[nodiscard]] MainConf* main_conf(ngx_http_request_t* r);
 [[nodiscard]] LocConf* loc_conf(ngx_http_request_t* r);
 
 [[nodiscard]] inline std::string_view view(const ngx_str_t& str)
@@ -120,8 +122,10 @@ extern ngx_command_t commands[];
 [[nodiscard]] ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t name);
 
 // A variable of the environment without the newline at its end; one that is
-// empty is as good as none.
-[[nodiscard]] std::optional<std::string> environment(const char* name);
+// empty is as good as none.  It is handed on to the next binary (USR2), which
+// nginx does for TZ only.
+[[nodiscard]] std::optional<std::string> environment(ngx_conf_t* cf,
+                                                     const char* name);
 
 // ngx_http_chatbot_route.cpp: sets lcf.route and lcf.key_suffix.
 char* make_route(ngx_conf_t* cf, LocConf& lcf);
@@ -146,6 +150,7 @@ public:
     void fail(Problem problem);
 
     Problem problem;
+    bool asked = false;
     bool answered = false;  // by an answer of ours, not by a problem
     bool hit = false;
     bool stored = false;
@@ -196,7 +201,6 @@ void install_problem_filter();
 // ngx_http_chatbot_variables.cpp
 ngx_int_t add_variables(ngx_conf_t* cf);
 [[nodiscard]] std::string_view request_id(ngx_http_request_t* r);
-[[nodiscard]] ngx_int_t find_request_id(ngx_conf_t* cf);
 
 // ngx_http_chatbot_worker.cpp: the life of a worker process.
 ngx_int_t init_worker(ngx_cycle_t* cycle);

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
+#include <exception>
+#include <memory>
 
 #include "fold.hpp"
 #include "openai_json.hpp"
@@ -37,9 +38,17 @@ bool read_file(ngx_conf_t* cf, ngx_str_t path, std::string& text)
         return false;
     }
 
-    std::ifstream file(reinterpret_cast<char*>(path.data));
-    text.assign(std::istreambuf_iterator<char>(file), {});
-    return file.good() || file.eof();
+    std::unique_ptr<FILE, int (*)(FILE*)> file(
+        std::fopen(reinterpret_cast<char*>(path.data), "re"), std::fclose);
+    if (!file) {
+        return false;
+    }
+
+    char block[4096];
+    while (auto n = std::fread(block, 1, sizeof(block), file.get())) {
+        text.append(block, n);
+    }
+    return !std::ferror(file.get());
 }
 
 // Follows env:NAME and file:PATH.
@@ -51,7 +60,7 @@ char* resolve(ngx_conf_t* cf, ngx_str_t& value)
 
     if (text.starts_with("env:")) {
         auto name = std::string(text.substr(4));
-        auto variable = environment(name.c_str());
+        auto variable = environment(cf, name.c_str());
         if (!variable && name == "OPENAI_BASE_URL") {
             variable = "https://api.openai.com/v1";  // as OpenAI's own SDKs
         }
@@ -277,12 +286,24 @@ char* set_journal(ngx_conf_t* cf, ngx_command_t*, void* conf)
     if (auto rv = resolve(cf, dir); rv != conf_ok) {
         return rv;
     }
+    if (dir.len == 0) {
+        return fail(cf, "no directory in \"chatbot_log_journal\"");
+    }
     mcf->journal = journal_path(cf, dir);
     return mcf->journal ? conf_ok : conf_error;
 }
 
 constexpr ngx_uint_t anywhere =
     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
+
+// No exception may reach nginx.
+template <Setter set>
+char* guarded(ngx_conf_t* cf, ngx_command_t* cmd, void* conf) noexcept
+try {
+    return set(cf, cmd, conf);
+} catch (const std::exception& e) {
+    return fail(cf, "\"%V\": %s", &args(cf)[0], e.what());
+}
 
 constexpr ngx_command_t loc_command(ngx_str_t name, ngx_uint_t takes,
                                     Setter set, ngx_uint_t offset)
@@ -291,15 +312,15 @@ constexpr ngx_command_t loc_command(ngx_str_t name, ngx_uint_t takes,
             offset, nullptr};
 }
 
-#define CHATBOT_LOC(name, takes, set, field)             \
-    loc_command(ngx_string("chatbot_" name), takes, set, \
+#define CHATBOT_LOC(name, takes, set, field)                      \
+    loc_command(ngx_string("chatbot_" name), takes, guarded<set>, \
                 offsetof(LocConfBase, field))
 
 }  // namespace
 
 ngx_command_t commands[] = {
     {ngx_string("chatbot_pass"),
-     NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, set_pass,
+     NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, guarded<set_pass>,
      NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConfBase, pass), nullptr},
 
     CHATBOT_LOC("api_key", NGX_CONF_TAKE1, set_value, api_key),
@@ -329,14 +350,14 @@ ngx_command_t commands[] = {
     CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_value, log_table),
 
     {ngx_string("chatbot_max_in_flight"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-     set_limit, NGX_HTTP_MAIN_CONF_OFFSET,
+     guarded<set_limit>, NGX_HTTP_MAIN_CONF_OFFSET,
      offsetof(MainConfBase, max_in_flight), nullptr},
 
     {ngx_string("chatbot_thread_pool"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
-     set_thread_pool, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
+     guarded<set_thread_pool>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
 
     {ngx_string("chatbot_log_journal"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE12,
-     set_journal, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
+     guarded<set_journal>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
 
     ngx_null_command};
 
@@ -356,13 +377,19 @@ ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t name)
     return path;
 }
 
-std::optional<std::string> environment(const char* name)
+std::optional<std::string> environment(ngx_conf_t* cf, const char* name)
 {
     auto value = std::getenv(name);
     std::string text = value ? value : "";
     chomp(text);
     if (text.empty()) {
         return std::nullopt;
+    }
+
+    auto ccf = reinterpret_cast<ngx_core_conf_t*>(
+        ngx_get_conf(cf->cycle->conf_ctx, ngx_core_module));
+    if (auto kept = static_cast<ngx_str_t*>(ngx_array_push(&ccf->env))) {
+        *kept = copy(cf->pool, name);
     }
     return text;
 }

@@ -20,6 +20,17 @@ void destroy(void* data)
     static_cast<Request*>(data)->~Request();
 }
 
+// How many questions one request of a client has asked so far: more than one
+// by an error_page that leads to another chatbot, or by subrequests.
+int questions_before(const ngx_http_request_t* r)
+{
+    int n = 0;
+    for (auto c = r->pool->cleanup; c; c = c->next) {
+        n += c->handler == destroy && static_cast<Request*>(c->data)->asked;
+    }
+    return n;
+}
+
 // The whole body of a request, which nginx may have put into a file.
 ngx_int_t read_body(ngx_http_request_t* r, std::string& body)
 {
@@ -158,6 +169,7 @@ void Request::start(std::string_view body)
     r_->read_event_handler = ngx_http_test_reading;
     seat_ = ask(*this, *loc_conf(r_)->route, std::move(key),
                 record(std::move(query)));
+    asked = true;
 }
 
 Problem Request::find_query(std::string_view body, std::string& query) const
@@ -214,6 +226,9 @@ Record Request::record(std::string query) const
     record.timestamp_ms =
         static_cast<std::int64_t>(r_->start_sec) * 1000 + r_->start_msec;
     record.request_id = request_id(r_);
+    if (auto earlier = questions_before(r_)) {
+        record.request_id += "-" + std::to_string(earlier + 1);
+    }
     return record;
 }
 
@@ -267,6 +282,7 @@ ngx_int_t Request::send_answer(const Answer& answer)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    r_->disable_not_modified = 1;  // no If-Match makes a 412 of an answer
     r_->headers_out.status = NGX_HTTP_OK;
     auto rc = ngx_http_send_header(r_);
     if (rc == NGX_ERROR || rc > NGX_OK || r_->header_only) {

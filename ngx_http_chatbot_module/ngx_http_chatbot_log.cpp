@@ -44,7 +44,7 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
           pool, [this] { run(); }, [this] { finished(); }),
       timer_([this] { send(); }),
       patrol_([this] {
-          look_for_orphans_ = true;
+          patrol_due_ = true;
           send();
       })
 {
@@ -103,13 +103,12 @@ void LogLane::send()
     }
 
     slice_ = journal_.next_slice();
-    if (slice_.empty() && !look_for_orphans_) {
+    search_ = std::exchange(patrol_due_, false);
+    if (slice_.empty() && !search_) {
         return;
     }
 
-    if (!task_.post()) {
-        wake_in(linger_ms, false);
-    }
+    (void)task_.post();  // without a pool, close() ships
 }
 
 void LogLane::run() noexcept
@@ -118,7 +117,7 @@ try {
     lines_.clear();
     rejected_.clear();
 
-    if (look_for_orphans_) {
+    if (search_) {
         adopted_ = find_orphans(dir_, orphans_);
     }
 
@@ -148,7 +147,7 @@ void LogLane::finished()
     log_notices(std::exchange(notices_, {}));
     log_notices(postgres_.take_notices());
 
-    if (std::exchange(look_for_orphans_, false)) {
+    if (std::exchange(search_, false)) {
         patrol_.set_timer(patrol_ms);
     }
 
@@ -177,6 +176,7 @@ void LogLane::finished()
 void LogLane::close()
 {
     task_.pool_is_gone();
+    task_.finish_now();
 
     while (ship_ && backoff_ms_ == 0 && !is_stopping()) {
         slice_ = journal_.next_slice();

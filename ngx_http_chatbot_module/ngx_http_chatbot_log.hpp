@@ -47,7 +47,7 @@ private:
 
     // The thread's while the task is busy.
     Slice slice_;
-    bool look_for_orphans_ = true;
+    bool search_ = false;  // for orphans
     std::string lines_;
     std::string rejected_;
     std::vector<Segment> adopted_;
@@ -56,7 +56,8 @@ private:
 
     Task task_;
     Event timer_;   // the next batch
-    Event patrol_;  // looks for orphans
+    Event patrol_;  // the next search for orphans
+    bool patrol_due_ = true;
     ngx_msec_t backoff_ms_ = 0;
     ngx_msec_t told_ms_ = 0;  // when a failure of the journal was last logged
 };

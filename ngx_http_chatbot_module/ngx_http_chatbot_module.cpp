@@ -11,8 +11,8 @@ namespace {
 
 // A C++ object that lives as long as the pool.
 template <class T>
-T* make(ngx_pool_t* pool)
-{
+T* make(ngx_pool_t* pool) noexcept
+try {
     auto cleanup = ngx_pool_cleanup_add(pool, sizeof(T));
     if (!cleanup) {
         return nullptr;
@@ -21,6 +21,8 @@ T* make(ngx_pool_t* pool)
     auto object = new (cleanup->data) T{};
     cleanup->handler = [](void* data) { static_cast<T*>(data)->~T(); };
     return object;
+} catch (const std::exception&) {
+    return nullptr;
 }
 
 // nginx is handed the plain base: its offsets count from there.
@@ -179,7 +181,10 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
     }
 
     install_problem_filter();
-    return find_request_id(cf);
+
+    ngx_str_t request_id = ngx_string("request_id");
+    mcf->request_id = ngx_http_get_variable_index(cf, &request_id);
+    return mcf->request_id == NGX_ERROR ? NGX_ERROR : NGX_OK;
 }
 
 ngx_http_module_t context = {
@@ -198,6 +203,12 @@ MainConf* main_conf(ngx_cycle_t* cycle)
 {
     return static_cast<MainConf*>(static_cast<MainConfBase*>(
         ngx_http_cycle_get_module_main_conf(cycle, ngx_http_chatbot_module)));
+}
+
+MainConf* main_conf(ngx_http_request_t* r)
+{
+    return static_cast<MainConf*>(static_cast<MainConfBase*>(
+        ngx_http_get_module_main_conf(r, ngx_http_chatbot_module)));
 }
 
 LocConf* loc_conf(ngx_http_request_t* r)

@@ -34,6 +34,7 @@ constexpr Text texts[] = {
     {413, "Content Too Large", "The request is too large."},
     {414, "URI Too Long", "The URI is too long, use POST."},
     {415, "Unsupported Media Type", "Send JSON or a form."},
+    {421, "Misdirected Request", "This server has no such host."},
     {422, "Unprocessable Content", "The request cannot be processed."},
     {429, "Too Many Requests", "Too many requests, try again later."},
     {431, "Request Header Fields Too Large", "The headers are too large."},
@@ -50,16 +51,18 @@ const Text& text_of(ngx_uint_t status)
                          [=](auto& text) { return text.status == status; });
 }
 
-// Before a location was found there is only the request line, as it came.
+// Before a location was found there is only the request line of HTTP/1, as it
+// came.
 bool starts_like_a_chatbot(ngx_http_request_t* r)
 {
-    if (r->uri.len || !r->uri_start || !r->header_in) {
+    auto in = r->header_in;
+    if (r->uri.len || !r->uri_start || !in || r->uri_start < in->start ||
+        r->uri_start > in->last) {
         return false;
     }
 
-    auto end = std::max(r->uri_start, r->header_in->last);
     std::string_view uri(reinterpret_cast<char*>(r->uri_start),
-                         static_cast<std::size_t>(end - r->uri_start));
+                         static_cast<std::size_t>(in->last - r->uri_start));
     auto path = uri.substr(0, uri.find_first_of("? "));
 
     // As nginx would: the exact location, or else the longest name.

@@ -13,12 +13,13 @@ namespace chatbot {
 
 namespace {
 
-std::string environment_or(const char* name, const char* otherwise)
+std::string environment_or(ngx_conf_t* cf, const char* name,
+                           const char* otherwise)
 {
-    return environment(name).value_or(otherwise);
+    return environment(cf, name).value_or(otherwise);
 }
 
-std::vector<std::string> models(const LocConf& lcf)
+std::vector<std::string> models(ngx_conf_t* cf, const LocConf& lcf)
 {
     std::vector<std::string> names;
     if (lcf.models) {
@@ -26,7 +27,7 @@ std::vector<std::string> models(const LocConf& lcf)
         std::transform(elts, elts + lcf.models->nelts,
                        std::back_inserter(names),
                        [](auto& name) { return std::string(view(name)); });
-    } else if (auto name = environment("OPENAI_MODEL")) {
+    } else if (auto name = environment(cf, "OPENAI_MODEL")) {
         names = {*name};
     } else {
         names = {"gpt-3.5-turbo", "gpt-6-luna"};
@@ -38,11 +39,11 @@ char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
 {
     model.url = view(lcf.pass);
     model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
-                                     : environment_or("OPENAI_API_KEY", "");
+                                     : environment_or(cf, "OPENAI_API_KEY", "");
     if (model.api_key.find_first_of("\r\n") != std::string::npos) {
         return fail(cf, "\"chatbot_api_key\" has more than one line");
     }
-    model.models = models(lcf);
+    model.models = models(cf, lcf);
     model.system_prompt = view(lcf.system_prompt);
     if (!is_utf8(model.system_prompt)) {
         return fail(cf, "\"chatbot_system_prompt\" is not UTF-8");
@@ -74,7 +75,7 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
     std::string url(view(lcf.redis));
     if (!lcf.redis.data) {
         name = "REDIS_URL";
-        url = environment_or(name, "");
+        url = environment_or(cf, name, "");
     }
 
     if (url == "off") {
@@ -89,12 +90,12 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
         return conf_ok;
     }
 
-    if (auto host = environment("REDIS_HOST")) {
-        auto port = environment_or("REDIS_PORT", "6379");
+    if (auto host = environment(cf, "REDIS_HOST")) {
+        auto port = environment_or(cf, "REDIS_PORT", "6379");
         settings.host = *host;
         settings.port =
             ngx_atoi(reinterpret_cast<u_char*>(port.data()), port.size());
-        settings.password = environment_or("REDIS_PASSWORD", "");
+        settings.password = environment_or(cf, "REDIS_PASSWORD", "");
         if (settings.port < 1 || settings.port > 65535) {
             return fail(cf, "invalid port in \"REDIS_PORT\"");
         }
@@ -104,9 +105,9 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
 }
 
 // A member of a conninfo string, quoted as libpq wants it.
-std::string conninfo_member(const char* key, const char* name)
+std::string conninfo_member(ngx_conf_t* cf, const char* key, const char* name)
 {
-    auto value = environment(name);
+    auto value = environment(cf, name);
     if (!value) {
         return "";
     }
@@ -121,19 +122,19 @@ std::string conninfo_member(const char* key, const char* name)
     return quoted + "' ";
 }
 
-std::string environment_conninfo()
+std::string environment_conninfo(ngx_conf_t* cf)
 {
-    if (auto url = environment("DATABASE_URL")) {
+    if (auto url = environment(cf, "DATABASE_URL")) {
         return *url;
     }
-    if (!environment("POSTGRES_HOST")) {
+    if (!environment(cf, "POSTGRES_HOST")) {
         return "";
     }
-    return conninfo_member("host", "POSTGRES_HOST") +
-           conninfo_member("port", "POSTGRES_PORT") +
-           conninfo_member("dbname", "POSTGRES_DB") +
-           conninfo_member("user", "POSTGRES_USER") +
-           conninfo_member("password", "POSTGRES_PASSWORD");
+    return conninfo_member(cf, "host", "POSTGRES_HOST") +
+           conninfo_member(cf, "port", "POSTGRES_PORT") +
+           conninfo_member(cf, "dbname", "POSTGRES_DB") +
+           conninfo_member(cf, "user", "POSTGRES_USER") +
+           conninfo_member(cf, "password", "POSTGRES_PASSWORD");
 }
 
 bool valid_table(std::string_view name)
@@ -160,7 +161,7 @@ char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
     }
 
     target.conninfo = lcf.postgres.data ? std::string(view(lcf.postgres))
-                                        : environment_conninfo();
+                                        : environment_conninfo(cf);
     if (target.conninfo == "off" ||
         (target.conninfo.empty() && !lcf.postgres.data)) {
         target = {};

@@ -38,68 +38,6 @@ inline void tsan_acquire(void*) {}
     return ngx_terminate != 0;
 }
 
-// Work that nginx's thread pool does again and again, one at a time.
-//
-// Threads:  run() is called on a thread of the pool, everything else on the
-//           event loop.  Neither function may throw.
-class Task {
-public:
-    Task(ngx_thread_pool_t* pool, std::function<void()> run,
-         std::function<void()> finished)
-        : pool_(pool),
-          run_(std::move(run)),
-          finished_(std::move(finished))
-    {
-        task_.ctx = this;
-        task_.handler = [](void* data, ngx_log_t*) noexcept {
-            static_cast<Task*>(data)->run_();
-            tsan_release(data);
-        };
-        task_.event.data = this;
-        task_.event.log = ngx_cycle->log;
-        task_.event.handler = [](ngx_event_t* event) noexcept {
-            static_cast<Task*>(event->data)->finish();
-        };
-    }
-
-    Task(const Task&) = delete;
-    Task& operator=(const Task&) = delete;
-
-    // Has run() called, then finished().  False: the pool takes no more.
-    // REQUIRES: !busy().
-    [[nodiscard]] bool post()
-    {
-        busy_ = pool_ && ngx_thread_task_post(pool_, &task_) == NGX_OK;
-        return busy_;
-    }
-
-    [[nodiscard]] bool busy() const { return busy_; }
-
-    // The pool is gone, having run all that was posted; its events will not
-    // come any more.
-    void pool_is_gone()
-    {
-        pool_ = nullptr;
-        if (busy_) {
-            finish();
-        }
-    }
-
-private:
-    void finish()
-    {
-        tsan_acquire(this);
-        busy_ = false;
-        finished_();
-    }
-
-    ngx_thread_pool_t* pool_;
-    const std::function<void()> run_;
-    const std::function<void()> finished_;
-    ngx_thread_task_t task_{};
-    bool busy_ = false;
-};
-
 // An event of our own: a timer, or something to do soon.  Event loop only.
 class Event {
 public:
@@ -150,6 +88,84 @@ private:
     const std::function<void()> handler_;
     ngx_connection_t connection_{};
     ngx_event_t event_{};
+};
+
+// Work that nginx's thread pool does again and again, one at a time.
+//
+// Threads:  run() is called on a thread of the pool, everything else on the
+//           event loop.  Neither function may throw.
+class Task {
+public:
+    Task(ngx_thread_pool_t* pool, std::function<void()> run,
+         std::function<void()> finished)
+        : pool_(pool),
+          run_(std::move(run)),
+          finished_(std::move(finished))
+    {
+        task_.ctx = this;
+        task_.handler = [](void* data, ngx_log_t*) noexcept {
+            static_cast<Task*>(data)->run_();
+            tsan_release(data);
+        };
+        task_.event.data = this;
+        task_.event.log = ngx_cycle->log;
+        task_.event.handler = [](ngx_event_t* event) noexcept {
+            static_cast<Task*>(event->data)->finish();
+        };
+    }
+
+    Task(const Task&) = delete;
+    Task& operator=(const Task&) = delete;
+
+    // Has run() called, then finished().  False: the pool is gone.
+    // REQUIRES: !busy().
+    [[nodiscard]] bool post()
+    {
+        if (!pool_) {
+            return false;
+        }
+
+        busy_ = true;
+        submit();
+        return true;
+    }
+
+    [[nodiscard]] bool busy() const { return busy_; }
+
+    // The pool is gone, having run all that was posted, but its events will not
+    // come any more.  finish_now() takes their place.
+    void pool_is_gone() { pool_ = nullptr; }
+    void finish_now()
+    {
+        if (busy_) {
+            finish();
+        }
+    }
+
+private:
+    // A pool whose queue is full is tried again.
+    void submit()
+    {
+        if (pool_ && ngx_thread_task_post(pool_, &task_) != NGX_OK) {
+            retry_.set_timer(retry_ms);
+        }
+    }
+
+    void finish()
+    {
+        tsan_acquire(this);
+        busy_ = false;
+        finished_();
+    }
+
+    static constexpr ngx_msec_t retry_ms = 20;
+
+    ngx_thread_pool_t* pool_;
+    const std::function<void()> run_;
+    const std::function<void()> finished_;
+    ngx_thread_task_t task_{};
+    Event retry_{[this] { submit(); }};
+    bool busy_ = false;
 };
 
 }  // namespace chatbot

@@ -10,8 +10,6 @@ namespace chatbot {
 
 namespace {
 
-ngx_int_t request_id_index;
-
 ngx_int_t set(ngx_http_request_t* r, ngx_http_variable_value_t* v,
               std::string_view text)
 {
@@ -152,17 +150,10 @@ ngx_int_t add_variables(ngx_conf_t* cf)
                                                                 : NGX_ERROR;
 }
 
-ngx_int_t find_request_id(ngx_conf_t* cf)
-{
-    ngx_str_t name = ngx_string("request_id");
-    request_id_index = ngx_http_get_variable_index(cf, &name);
-    return request_id_index == NGX_ERROR ? NGX_ERROR : NGX_OK;
-}
-
 std::string_view request_id(ngx_http_request_t* r)
 {
     auto value = ngx_http_get_indexed_variable(
-        r, static_cast<ngx_uint_t>(request_id_index));
+        r, static_cast<ngx_uint_t>(main_conf(r)->request_id));
     if (!value || value->not_found) {
         return {};
     }

@@ -50,6 +50,7 @@ public:
     [[nodiscard]] bool push(Item&& item) { return lane_.push(std::move(item)); }
     [[nodiscard]] bool busy() const { return lane_.busy(); }
     void pool_is_gone() { task_.pool_is_gone(); }
+    void finish_now() { task_.finish_now(); }
 
 private:
     typename Lane<Item>::Batch* batch_ = nullptr;  // while the task is busy
@@ -85,12 +86,18 @@ public:
     // The thread pool is gone, having run what was posted.
     ~Worker()
     {
-        conductor_.leave_all();
         for (auto& cache : caches_) {
             cache->lane.pool_is_gone();
         }
         model_lane_.pool_is_gone();
+
+        conductor_.leave_all();
+        for (auto& cache : caches_) {
+            cache->lane.finish_now();
+        }
+        model_lane_.finish_now();
         conductor_.close();
+
         for (auto& log : logs_) {
             log->close();
         }

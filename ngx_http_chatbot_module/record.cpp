@@ -77,7 +77,9 @@ void append_line(std::string& out, const Record& record)
     append_text(out, "request_text", record.request_text);
     append_text(out, "response_text", record.response_text);
     append_text(out, "status", record.status);
-    append_text(out, "request_id", record.request_id);
+    if (!record.request_id.empty()) {
+        append_text(out, "request_id", record.request_id);
+    }
     if (!record.model.empty()) {
         append_text(out, "model", record.model);
     }

@@ -48,7 +48,7 @@ TEST(RecordTest, NullsAreLeftOut)
     EXPECT_EQ(line(Record()),
               R"({"timestamp":"1970-01-01T00:00:00.000Z","ip_address":"",)"
               R"("request_text":"","response_text":"","status":"error",)"
-              R"("request_id":"","http_status":0,"duration_ms":0})"
+              R"("http_status":0,"duration_ms":0})"
               "\n");
 }
 
