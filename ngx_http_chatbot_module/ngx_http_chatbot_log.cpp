@@ -108,12 +108,12 @@ void LogLane::send()
         return;
     }
 
+    shipped_ = false;    // run() says otherwise, if it comes to that
     (void)task_.post();  // without a pool, close() ships
 }
 
 void LogLane::run() noexcept
 try {
-    shipped_ = false;
     lines_.clear();
     rejected_.clear();
 
@@ -184,6 +184,7 @@ void LogLane::close()
             return;
         }
 
+        shipped_ = false;
         run();
         finished();
     }
