@@ -66,16 +66,14 @@ note sprintf 'first answer %.1f s after "up"', time() - $begin;
 healthy($_) for qw/ nginx db redis /;
 
 like(asked(uc $question), qr/ 200 .*"cache"/s, 'then cached');
-is(status(ask($question, @at, headers => ['X-Forwarded-For: 192.0.2.1'])), 200,
-	'third');
-is(status(ask($question, @at)), 200, 'fourth');
-is(status(ask($question, @at)), 200, 'fifth');
-is(status(ask($question, @at, headers => ['X-Forwarded-For: 192.0.2.2'])), 429,
-	'sixth');
+my @statuses = map { status($_) }
+	many({ @at, headers => ['X-Forwarded-For: 192.0.2.1'] }, ($question) x 8);
+my $served = 2 + grep { $_ == 200 } @statuses;
+like(join(' ', sort @statuses), qr/^(200 ){3,5}429 .*429$/, 'limit');
 
-is(rows(5), 5, 'rows');
+is(rows($served), $served, 'rows');
 is(sql('select status, count(*) from request_logs group by 1 order by 1'),
-	"cached|4\nsuccess|1", 'what they say');
+	'cached|' . ($served - 1) . "\nsuccess|1", 'what they say');
 like(sql('select distinct ip_address from request_logs'),
 	qr/^(?!192\.0\.2|127)[\d.]+$/, 'one address, not the one it claims');
 
@@ -109,7 +107,7 @@ like(asked($question), qr/ 200 .*"cache"/s, 'restarted, still cached');
 compose('kill', 'db');
 like(asked('And what is Redis?'), qr/ 200 .*"api"/s, 'db killed');
 compose('start', 'db');
-is(rows(7), 7, 'rows when it is back');
+is(rows($served + 2), $served + 2, 'rows when it is back');
 
 # down in the middle of things, and up again
 
@@ -124,8 +122,8 @@ is($?, 0, 'answered on the way down');
 
 compose(qw/ up -d /);
 like(asked('And what is SQL?'), qr/ 200 .*"cache"/s, 'up again, still cached');
-is(rows(10), 10, 'nothing lost');
-is(sql('select count(distinct request_id) from request_logs'), 10,
+is(rows($served + 5), $served + 5, 'nothing lost');
+is(sql('select count(distinct request_id) from request_logs'), $served + 5,
 	'nothing twice');
 
 compose('down', '-v');
