@@ -51,6 +51,7 @@ help:
 	@echo 'make run      serves on port 8000, with its own Redis and PostgreSQL'
 	@echo 'make test     runs all tests'
 	@echo 'make bench    measures'
+	@echo 'make test-valgrind  runs some under valgrind'
 	@echo 'make fuzz     feeds the parsers anything, TIME=60 seconds each'
 	@echo 'make test-docker  tests docker-compose.yml and the Debian package'
 	@echo 'make install  installs the module; make deb makes a Debian package'
@@ -140,6 +141,20 @@ fuzz:
 	t/lib/install-packages $(build_packages) $(fuzz_packages)
 	$(MAKE) $(fuzzers:=.run)
 
+# Under valgrind everything takes twenty times as long: not for tests that watch
+# the clock.
+valgrind = valgrind -q --error-exitcode=1 --leak-check=full \
+	--show-leak-kinds=definite --errors-for-leak-kinds=definite \
+	--suppressions=$(CURDIR)/t/lib/valgrind.supp
+
+test-valgrind:
+	t/lib/install-packages $(build_packages) $(run_packages) $(test_packages) \
+		valgrind
+	$(MAKE) all $(BUILD)/unit_tests
+	CHATBOT_VALGRIND='$(valgrind)' \
+	GTEST_FILTER='-*AtOnce*:*SlowReader*:*LargerThan*' \
+		prove t/unit.t t/answer.t t/post.t t/journal.t t/log.t
+
 bench: all
 	t/bench/run.pl
 
@@ -190,5 +205,5 @@ packages:
 test-docker:
 	prove -v t/docker
 
-.PHONY: all help run test fuzz bench format clean FORCE
+.PHONY: all help run test test-valgrind fuzz bench format clean FORCE
 .PHONY: install deb packages test-docker

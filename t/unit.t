@@ -22,8 +22,9 @@ $ENV{TEST_POSTGRES} = sprintf 'host=127.0.0.1 port=%d user=postgres'
 
 # GoogleTest's report, as TAP
 my $output = '';
-open my $tests, '-|', "$build/unit_tests 2>&1" 
-	or die "$build/unit_tests: $!";
+my $command = join ' ', $ENV{CHATBOT_VALGRIND} // (), "$build/unit_tests";
+open my $tests, '-|', "$command 2>&1"
+	or die "$command: $!";
 
 while (<$tests>) {
 	if (/^\[ RUN      \]/) {

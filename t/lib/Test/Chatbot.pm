@@ -41,7 +41,8 @@ package Test::Chatbot;
 # or a sanitizer's report.
 #
 # Environment: CHATBOT_MODULE (the module; empty: none is loaded),
-# CHATBOT_PRELOAD (LD_PRELOAD of nginx alone), TEST_NGINX_BINARY, TEST_LEAVE=1
+# CHATBOT_PRELOAD (LD_PRELOAD of nginx alone), CHATBOT_VALGRIND (a command for
+# nginx to run under), TEST_NGINX_BINARY, TEST_LEAVE=1
 # (leaves the directory), TEST_VERBOSE=1 (shows the logs of a failed test).
 
 use warnings;
@@ -442,7 +443,7 @@ sub problems {
 	my $logs = $self->error_log . $self->read('nginx.log');
 	my @alerts = grep { !$self->{alerts} || $_ !~ $self->{alerts} }
 		$logs =~ /.*\[(?:alert|emerg)\].*/g;
-	push @alerts, $logs =~ /.*(?:Sanitizer:|runtime error:).*/g;
+	push @alerts, $logs =~ /.*(?:Sanitizer:|runtime error:|^==\d+== ).*/gm;
 
 	return @problems, @alerts;
 }

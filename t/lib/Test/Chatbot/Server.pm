@@ -364,12 +364,14 @@ package Test::Chatbot::Nginx;
 use parent -norequire, 'Test::Chatbot::Server';
 
 # Takes: dir (the prefix), conf (a file), globals (further directives).  With
-# CHATBOT_PRELOAD in the environment that is preloaded, in nginx alone.
+# CHATBOT_PRELOAD in the environment that is preloaded, in nginx alone; it runs
+# under CHATBOT_VALGRIND, a command.
 sub command {
 	my ($self, @args) = @_;
 	my $preload = $ENV{CHATBOT_PRELOAD};
 
-	return ($preload ? ('env', "LD_PRELOAD=$preload") : (), nginx(),
+	return ($preload ? ('env', "LD_PRELOAD=$preload") : (),
+		split(/ /, $ENV{CHATBOT_VALGRIND} // ''), nginx(),
 		'-p', "$self->{dir}/", '-c', $self->{conf},
 		'-e', $self->{errors} // 'stderr', '-g', $self->{globals} // '', @args);
 }
