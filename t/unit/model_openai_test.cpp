@@ -531,7 +531,8 @@ TEST_F(ModelOpenaiTest, TrickleEndsAtTheDeadline)
         }
     });
     EXPECT_EQ(plain(ask("hi")), "!504 U gave no answer within 300 ms");
-    EXPECT_GE(events_.back().duration_ms, 300);
+    // libcurl's clock and ours agree but for parts of a millisecond.
+    EXPECT_GE(events_.back().duration_ms, 299);
     EXPECT_LT(events_.back().duration_ms, 1000);
 }
 
