@@ -185,10 +185,10 @@ install: all
 # The package is for the nginx that it was built with, hence the version.
 deb_tree = build/deb
 deb_version = $(shell sed -n \
-	's/^Changes with [^ ]* *\([^ ]*\).*/\1/p;T;q' CHANGES)+nginx$(version)
+	's/^Changes with [^ ]* *\([^ ]*\).*/\1/p;T;q' CHANGES)+nginx$(version)-1
 
 deb: all
-	rm -rf $(deb_tree)
+	rm -rf $(deb_tree) build/libnginx-mod-http-chatbot_*
 	mkdir -p $(deb_tree)
 	cp -r docker/debian README.md CHANGES $(deb_tree)
 	cp LICENSE $(deb_tree)/debian/copyright

@@ -81,6 +81,7 @@ like(sql('select distinct ip_address from request_logs'),
 
 my $nginx = container('nginx');
 my $image = inspect($nginx, '{{.Image}}');
+docker('tag', $image, 'chatbot-test-nginx');
 
 is(ports(), "0.0.0.0:$ENV{PORT}->8000/tcp", 'one port');
 is(docker('exec', $nginx, 'id', '-un'), 'www-data', 'not root');
@@ -126,7 +127,6 @@ is(rows($served + 5), $served + 5, 'nothing lost');
 is(sql('select count(distinct request_id) from request_logs'), $served + 5,
 	'nothing twice');
 
-compose('down', '-v');
 done_testing();
 
 ###############################################################################
@@ -192,7 +192,7 @@ END {
 	if ($dir && -e "$dir/docker-compose.override.yml") {
 		diag(eval { compose('logs', '--tail=20') })
 			if !Test::More->builder->is_passing;
-		eval { compose('down', '-v') };
+		eval { compose(qw/ down -v --rmi local /) };
 		chdir '/';
 	}
 }
