@@ -44,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
         check_reason(problem.reason);
     }
 
-    for (int status : {200, 401, 404, 429, 500}) {
+    for (int status : {404, 500}) {
         auto error = read_error(status, body);
         check_reason(error.reason);
         assert(error.reason.size() <= 500);
