@@ -51,18 +51,32 @@ const Text& text_of(ngx_uint_t status)
                          [=](auto& text) { return text.status == status; });
 }
 
-// Before a location was found there is only the request line of HTTP/1, as it
-// came.
+// The URI as it came, with whatever follows it in HTTP/1.  Of a request line
+// that is too long nginx knows no end, and before 1.25.4 its pointers are wild.
+std::string_view raw_uri(const ngx_http_request_t* r)
+{
+    auto start = r->uri_start;
+    auto end = r->uri_end;
+
+    if (r->http_version < NGX_HTTP_VERSION_20) {
+        auto in = r->header_in;
+        if (!in || start < in->start || start > in->last) {
+            return {};
+        }
+        end = in->last;
+    }
+    return {reinterpret_cast<char*>(start),
+            static_cast<std::size_t>(end - start)};
+}
+
+// For what nginx refuses before it has found a location.
 bool starts_like_a_chatbot(ngx_http_request_t* r)
 {
-    auto in = r->header_in;
-    if (r->uri.len || !r->uri_start || !in || r->uri_start < in->start ||
-        r->uri_start > in->last) {
+    if (r->uri.len) {
         return false;
     }
 
-    std::string_view uri(reinterpret_cast<char*>(r->uri_start),
-                         static_cast<std::size_t>(in->last - r->uri_start));
+    auto uri = raw_uri(r);
     auto path = uri.substr(0, uri.find_first_of("? "));
 
     // As nginx would: the exact location, or else the longest name.

@@ -220,13 +220,15 @@ like(get('/other?query=' . 'a' x 10000), qr/ 414 .*<html>/s,
 like(get('/chatroom?query=' . 'a' x 10000), qr/ 414 .*<html>/s,
 	'other location, similar name, long URI');
 like(get('/none'), qr/ 404 .*<html>/s, 'no location');
+like(http('G' x 20000 . " /chat HTTP/1.1\r\n\r\n"), qr/ 414 .*<html>/s,
+	'long method');
 like(http("GET nonsense HTTP/1.1\r\n\r\n"), qr/<html>/, 'bad request');
 
 # HTTP/2
 
 SKIP: {
 	my $curl = `curl --version 2>/dev/null` || '';
-	skip 'no curl with HTTP/2', 4 unless $curl =~ /HTTP2/;
+	skip 'no curl with HTTP/2', 8 unless $curl =~ /HTTP2/;
 
 	my $post = ['-H', 'Content-Type: application/json', '-d'];
 	like(h2('/chat?query=hi'), qr/^HTTP\/2 200.*"answer \d+: hi"/s, 'HTTP/2');
@@ -237,6 +239,13 @@ SKIP: {
 	like(h2('/chat', @$post, '{'),
 		qr/^HTTP\/2 400.*problem\+json.*"status": 400,/s,
 		'HTTP/2, POST, problem');
+
+	like(h2('/chat/%zz'), qr/^HTTP\/2 400.*problem\+json/s,
+		'HTTP/2, bad path');
+	like(h2('/chat/' . 'x' x 3000 . '%zz'), qr/^HTTP\/2 400.*problem\+json/s,
+		'HTTP/2, long bad path');
+	like(h2("$_%zz"), qr/^HTTP\/2 400.*<html>/s, "HTTP/2, bad path of $_")
+		for '/', '/chatroom/';
 }
 
 # secrets
@@ -291,6 +300,6 @@ sub page {
 sub h2 {
 	my ($uri, @args) = @_;
 	return capture('curl', '-si',
-		'--http2-prior-knowledge', @args,
+		'--http2-prior-knowledge', '--path-as-is', @args,
 		'http://127.0.0.1:' . port(2) . $uri);
 }
