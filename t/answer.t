@@ -68,6 +68,16 @@ is(text("日本語 \x{1F642} \x{2028}"), "日本語 \x{1F642}", 'Unicode');
 is(length json(ask("[size 100000]"))->{response}, 100000, "long");
 like(json(ask('[blank]'))->{response}, qr/^answer \d+: \[blank\]$/, 'trimmed');
 
+# conditions are none of ours
+
+for my $condition ('If-Match: "a"', 'If-None-Match: *',
+	'If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT',
+	'If-Modified-Since: Thu, 01 Jan 2037 00:00:00 GMT')
+{
+	like(ask('hi', headers => [$condition]), qr/ 200 .*answer 1: hi/s,
+		$condition);
+}
+
 # methods
 
 my $head = http(request('HEAD', '/chat?query=hi'));

@@ -62,6 +62,21 @@ is(wrong(@answers), 0, 'one thread, each to its question');
 like(ask('[delay 0.3] of one thread, 1'), qr/"cache"/, 'one thread, cached');
 is(wait_rows(1053), 1053, 'one thread, rows');
 
+# a thread pool with no room for all lanes
+
+my $tiny = Test::Chatbot->new(with => $t, conf => $conf,
+	main => "thread_pool tiny threads=1 max_queue=1;\n",
+	http => "chatbot_thread_pool tiny;\n")->run;
+
+for my $round (1 .. 4) {
+	@answers = many(map { "[delay 0.2] no room $round.$_" } 1 .. 25);
+	is(answered(@answers), 25, 'full thread pool');
+	is(wrong(@answers), 0, 'full thread pool, each to its question');
+}
+like($tiny->error_log, qr/thread pool "tiny" queue overflow/, 'it was full');
+is(wait_rows(1153), 1153, 'full thread pool, rows');
+$tiny->quit;
+
 # not more at once than allowed
 
 my $few = Test::Chatbot->new(with => $t, conf => $conf,
@@ -81,7 +96,7 @@ is($api->calls, 3, 'not asked');
 
 is(answered(map { join '', <$_> } @waiting), 3, 'the others are answered');
 is(status(ask('one more')), 200, 'room again');
-is(wait_rows(1058), 1058, 'the refused one is recorded, too');
+is(wait_rows(1158), 1158, 'the refused one is recorded, too');
 is($t->postgres->sql('select status, http_status, response_text'
 	. ' from request_logs where http_status <> 200'),
 	'error|503|Error: ' . json($refused)->{detail}, 'its row');

@@ -213,6 +213,8 @@ refuses("chatbot_model a '\xff';", "\xff");
 refuses('chatbot_model env:NO_SUCH_NAME;', 'NO_SUCH_NAME');
 refuses('chatbot_api_key file:/not/there;', '/not/there');
 refuses('chatbot_ssl_trusted_certificate /not/there;', '/not/there');
+refuses("chatbot_$_", '/etc') for 'api_key file:/etc;', 'model a file:/etc;',
+	'ssl_trusted_certificate /etc;';
 refuses("chatbot_param $_ x;", $_) for qw/ model messages stream n /;
 refuses('chatbot_param "" x;', '');
 refuses('chatbot_param a 1; chatbot_param a 2;', 'a');
@@ -263,6 +265,11 @@ for my $wrong ('max_in_flight 0', 'max_in_flight x', 'log_journal a b',
 	my ($value) = $wrong =~ /([^ =]+)$/;
 	like(with_http("chatbot_$wrong;"), qr/\[emerg\].*"\Q$value\E"/, $wrong);
 }
+
+write_file('empty', "\n");
+like(with_http("chatbot_log_journal $_;"),
+	qr/\[emerg\].*"chatbot_log_journal"/, "log_journal $_")
+	for '""', "file:${\$t->dir}/empty";
 
 like(with_http("chatbot_$_ a;\nchatbot_$_ b;"),
 	qr/"chatbot_$_" directive is duplicate/, "chatbot_$_ twice")

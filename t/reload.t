@@ -5,6 +5,7 @@
 use warnings;
 use strict;
 
+use IO::Socket::INET;
 use Test::More;
 use Time::HiRes qw/ time /;
 
@@ -61,7 +62,23 @@ like(ask('[delay 1] old worker'), qr/"api"/, 'another prompt, another key');
 
 ok(!$t->reload($conf . 'chatbot_retries x;'), 'wrong configuration');
 is(status(ask('still there')), 200, 'still there');
-$t->{alerts} = qr/invalid (?:number|value)|"chatbot_retries"/;
+ok(!$t->reload($conf . 'chatbot_api_key file:/etc;'), 'a directory as a file');
+ok($t->nginx->alive, 'a directory as a file, the master is there');
+
+# nor does one that fails when it was read, not even for workers made later
+
+ok(!$t->reload('set $first 1; set $second 2; access_log no/such/dir;' . $conf),
+	'wrong log');
+my @workers = $t->workers;
+kill 'KILL', @workers;
+wait_for { my %is = map { $_ => 1 } $t->workers;
+	keys %is == 2 && !grep { $is{$_} } @workers };
+my %ids = map { header($_, 'X-Request-ID') // '' => 1 }
+	many(map { "wrong log $_" } 1 .. 4);
+is(join(' ', map { length } keys %ids), '32 32 32 32', 'wrong log, ids');
+ok(wait_for { $postgres->sql('select count(*) from request_logs where'
+	. " request_text ~ 'wrong log'") eq '4' }, 'wrong log, rows');
+$t->{alerts} = qr/invalid (?:number|value)|"chatbot_|no\/such|on signal 9/;
 
 # nothing is left behind
 
@@ -107,9 +124,38 @@ is($postgres->sql("select status, http_status, count(*) from request_logs where"
 	. " request_text ~ 'stop' group by 1, 2"), 'error|499|20', 'stop, rows');
 is(status(ask('and again')), 200, 'started again');
 
+# stop while Redis is asked
+
+my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+	LocalPort => port(1), Listen => 16, ReuseAddr => 1, Timeout => 10) or die $!;
+$t->quit;
+$t->{conf} = $conf =~ s{%%REDIS%%}{redis://127.0.0.1:%%PORT_1%%;
+	chatbot_redis_timeout 60s}r;
+$t->run;
+
+my $client = dial();
+print $client request(GET => '/chat?query=stop%20in%20a%20lookup');
+my $lookup = $mute->accept;
+ok(sysread($lookup, my $heard, 1), 'stop in a lookup, looked up');
+
+ok($t->stop, 'stop in a lookup');
+is(join('', <$client>), '', 'stop in a lookup, not answered');
+$t->run;
+is(wait_row('stop in a lookup'),
+	'error|499|Error: The server was stopped.', 'stop in a lookup, row');
+
 done_testing();
 
 ###############################################################################
+
+sub wait_row {
+	my ($text) = @_;
+	my $sql = 'select status, http_status, response_text from request_logs'
+		. " where request_text = '$text'";
+
+	wait_for { $postgres->sql($sql) ne '' };
+	return $postgres->sql($sql);
+}
 
 # What a process has: threads and descriptors.
 sub belongings {
