@@ -247,10 +247,16 @@ void Request::on_piece(std::string_view) {}
 
 void Request::on_answer(const Reply& reply, CacheStatus status)
 {
+    seat_ = nullptr;
+
+    // The client left, and a post_action has the request now.
+    if (ngx_http_get_module_ctx(r_, ngx_http_chatbot_module) != this) {
+        return;
+    }
+
     auto c = r_->connection;
     ngx_http_set_log_request(c->log, r_);
 
-    seat_ = nullptr;
     hit = reply.hit;
     stored = reply.stored;
     ttl_s = reply.ttl_s;

@@ -21,12 +21,27 @@ chatbot_redis %%REDIS%%;
 chatbot_redis_timeout 10s;
 chatbot_postgres %%POSTGRES%%;
 
-location /chat {
-    chatbot_pass %%API%%;
-}
+server {
+    listen 127.0.0.1:%%PORT%%;
+    listen 127.0.0.1:%%PORT_2%% http2;
 
-location /status {
-    stub_status;
+    location /chat {
+        chatbot_pass %%API%%;
+    }
+
+    location /status {
+        stub_status;
+    }
+
+    location /action {
+        chatbot_pass %%API%%;
+        post_action /after;
+    }
+
+    location /after {
+        internal;
+        proxy_pass http://127.0.0.1:%%PORT%%/chat?query=[delay%202]%20after;
+    }
 }
 EOF
 
@@ -89,6 +104,22 @@ print $client request(POST => '/chat', body => '{"query":',
 $client->flush;
 close $client;
 
+# HTTP/2: one of two questions is taken back, the other's connection ends
+
+$client = dial(port => port(2));
+print $client "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frame(4, 0, 0, ''),
+	map { frame(1, 5, $_, headers("/chat?query=[delay%200.7]%20stream%20$_")) }
+		1, 3;
+wait_for { $api->in_flight == 2 };
+print $client frame(3, 0, 1, pack 'N', 8);
+ok(wait_for { writing() == 1 }, 'HTTP/2, taken back');
+is($api->in_flight, 2, 'HTTP/2, the calls go on');
+close $client;
+
+is(wait_rows(9), 9, 'HTTP/2, recorded');
+like(row("[delay 0.7] stream $_"), qr/^499\|success\|/, "HTTP/2, row $_")
+	for 1, 3;
+
 # before Redis answers
 
 $redis->freeze;
@@ -98,7 +129,7 @@ close $_ for @clients;
 wait_for { writing() == 0 };
 $redis->thaw;
 
-is(wait_rows(27), 27, 'early, recorded');
+is(wait_rows(29), 29, 'early, recorded');
 is($t->postgres->sql("select http_status, status, count(*) from request_logs"
 	. " where request_text ~ 'early' group by 1, 2"), '499|success|20',
 	'early, rows');
@@ -111,21 +142,33 @@ read $client, my $begin, 1000;
 close $client;
 ok(wait_for { row('[size 900000] large') }, 'large');
 
-is(wait_rows(29), 29, 'that was all');
+# a post_action is what the request goes on with
+
+$client = asks('[delay 1] action', '/action');
+wait_for { $api->in_flight == 1 };
+close $client;
+ok(wait_for { $api->in_flight == 2 }, 'post_action');
+
+is(wait_rows(33), 33, 'that was all');
+like(row('[delay 2] after'), qr/^200\|/, 'post_action, in peace');
 
 done_testing();
 
 ###############################################################################
 
 sub asks {
-	my ($text) = @_;
+	my ($text, $uri) = (@_, '/chat');
 
 	my $socket = dial();
 	$text =~ s/ /%20/g;
-	print $socket request(GET => "/chat?query=$text");
+	print $socket request(GET => "$uri?query=$text");
 	$socket->flush;
 	return $socket;
 }
+
+# HTTP/2: of type, flags, stream; a GET request's headers.
+sub frame { substr(pack('N', length $_[3]), 1) . pack('CCN a*', @_) }
+sub headers { pack('C2 (C C/a*)2', 0x82, 0x86, 0x04, $_[0], 0x01, 'localhost') }
 
 # How many requests nginx works on, other than this one.
 sub writing { get('/status') =~ /Writing: (\d+)/ ? $1 - 1 : -1 }
