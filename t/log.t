@@ -45,6 +45,23 @@ location /late {
     chatbot_pass %%API%%;
     chatbot_log_table late.questions;
 }
+
+location /first {
+    chatbot_pass %%API%%;
+    chatbot_retries 0;
+    error_page 502 = @second;
+}
+
+location @second {
+    chatbot_pass %%API%%;
+}
+
+location /page {
+    ssi on;
+    ssi_types text/plain;
+    return 200 '<!--#include virtual="/chat?query=part%201" -->
+        <!--#include virtual="/chat?query=part%202" -->';
+}
 EOF
 
 my $postgres = $t->postgres;
@@ -115,6 +132,19 @@ like($t->error_log, qr/\[error\].*schema "late" does not exist/, 'no schema');
 sql('create schema late');
 is(wait_text('late.questions', 'a schema to be'), 1, 'schema made later');
 
+# several questions of one request
+
+my $id = header(ask('[status 500 x1] twice', uri => '/first'), 'X-Request-ID');
+is(wait_text('request_logs', '[status 500 x1] twice', 2), 2, 'asked twice');
+is(sql("select replace(request_id, '$id', 'ID'), http_status from request_logs"
+	. " where request_text ~ 'twice' order by 1"), "ID|502\nID-2|200",
+	'asked twice, rows');
+
+like(get('/page'), qr/part 1.*part 2/s, 'a page of two');
+ok(wait_for { sql("select count(distinct request_id) from request_logs"
+	. " where request_text ~ '^part'") eq '2' }, 'a page of two, rows');
+sql("delete from request_logs where request_text ~ 'twice|^part'");
+
 # whatever the question is
 
 my @texts = ("'", '"', '\\', "\\'); drop table request_logs; --", '\\u0000\\n',
@@ -175,6 +205,33 @@ unlike($_->error_log, qr/\[(?:error|warn)\].*PostgreSQL/, 'no error')
 	for @nginx;
 $_->quit for @nginx;
 
+# a table of somebody else, as it was before
+
+sql($_) for 'create role guest login', 'create schema theirs',
+	'grant usage on schema theirs to guest', 'create table theirs.questions'
+	. ' (id serial primary key, ip_address varchar(45) not null, request_text'
+	. ' text not null, response_text text, status varchar(20) not null,'
+	. ' timestamp timestamptz default current_timestamp)',
+	'grant select, insert on theirs.questions to guest',
+	'grant usage on theirs.questions_id_seq to guest';
+
+my $guest = Test::Chatbot->new(with => $t, conf => <<"EOF")->run;
+chatbot_postgres ${\$postgres->url('guest')};
+chatbot_log_table theirs.questions;
+
+location /chat {
+    chatbot_pass %%API%%;
+    chatbot_model gpt-6-luna;
+}
+EOF
+
+ask('a guest');
+is(wait_text('theirs.questions', 'a guest'), 1, 'no right to widen');
+like($guest->error_log,
+	qr/\[warn\].*"theirs".* without request_id, .*must be owner/,
+	'no right to widen, logged');
+$guest->quit;
+
 # no PostgreSQL
 
 my $alone = Test::Chatbot->new(with => $t, http => "chatbot_log_journal log;\n",
@@ -193,7 +250,7 @@ ask('alone 4');
 is(journal($alone), 'alone 1, alone 2, alone 3, alone 4', 'and is kept');
 
 my ($line) = lines($alone);
-my ($id, $time, $took) = delete @$line{qw/ request_id timestamp duration_ms /};
+($id, my ($time, $took)) = delete @$line{qw/ request_id timestamp duration_ms /};
 like($id, qr/^[0-9a-f]{32}$/, 'id');
 like($time, qr/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'time');
 like($took, qr/^\d+$/, 'duration');
@@ -222,12 +279,12 @@ done_testing();
 sub sql { $postgres->sql(@_) }
 sub hex_of { my ($text) = @_; utf8::encode($text); return unpack 'H*', $text }
 
-# How many rows of this text there are, once there are some.
+# How many rows of this text there are, once there are so many (1).
 sub wait_text {
-	my ($table, $text) = @_;
+	my ($table, $text, $n) = (@_, 1);
 	my $count = "select count(*) from $table where request_text = '$text'";
 
-	wait_for { sql($count) =~ /^[1-9]/ };
+	wait_for { sql($count) =~ /^(\d+)$/ && $1 >= $n };
 	return sql($count);
 }
 
