@@ -272,7 +272,7 @@ TEST_F(RealRedisTest, Expires)
 
 TEST_F(RealRedisTest, BatchLargerThanAllBuffers)
 {
-    settings_.timeout_ms = 10000;
+    settings_.timeout_ms = 60000;
     use(settings_);
 
     const std::string text(1000 * 1000, 'x');
