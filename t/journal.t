@@ -13,6 +13,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Chatbot;
 use Test::Chatbot::Load;
+use Test::Chatbot::Server qw/ capture /;
 
 ###############################################################################
 
@@ -30,6 +31,7 @@ my $t = Test::Chatbot->new(conf => $conf, workers => 2,
 	alerts => qr/worker process \d+ exited on signal 9/)->run;
 my ($api, $postgres) = ($t->openai, $t->postgres);
 my $rows = 0;
+my $mounted;
 
 # in peace
 
@@ -161,8 +163,76 @@ unlink $dir;
 mkdir $dir;
 ok(wait_for { status(ask('somewhere')) == 200 && ++$rows }, 'a directory');
 arrived('a directory');
+$nowhere->quit;
+
+# no space is left
+
+SKIP: {
+	my $disk = Test::Chatbot->new(with => $t, conf => $conf,
+		http => "chatbot_log_journal disk max_size=1m;\n");
+	$mounted = $disk->dir . '/disk';
+	mkdir $mounted;
+
+	if ($> || capture(qw/ mount -t tmpfs -o size=600k tmpfs /, $mounted)) {
+		$mounted = undef;
+		skip 'cannot mount a small disk', 9;
+	}
+	$disk->run;
+
+	$postgres->stop;
+	is(status(ask('some space')), 200, 'some space') && $rows++;
+	fill("$mounted/full");
+	($n, $refused) = (0);
+	while ($n < 200 && !$refused) {
+		my $response = ask("no space " . 'x' x 2000 . $n);
+		status($response) == 200 ? $n++ : ($refused = $response);
+	}
+	$rows += $n;
+
+	is(status($refused), 503, 'no space');
+	like(header($refused, 'Retry-After'), qr/^[1-9]\d*$/,
+		'no space, retry after');
+	like($disk->error_log, qr/\[crit\].*No space left/, 'no space, logged');
+
+	$calls = $api->calls;
+	is(status(ask('still no space')), 503, 'still no space');
+	is($api->calls, $calls, 'no space, no money is spent');
+
+	unlink "$mounted/full";
+	ok(wait_for { status(ask('space')) == 200 && ++$rows }, 'space again');
+	$postgres->start;
+	arrived('no space');
+	ok($disk->quit, 'no space, quit');
+}
+
+# what is left behind is found, however busy PostgreSQL is
+
+my $busy = Test::Chatbot->new(with => $t, conf => $conf)->run;
+is(status(ask('before')), 200, 'before') && $rows++;
+arrived('before');
+
+$postgres->sql($_) for 'create function slow() returns trigger language plpgsql'
+	. ' as $$ begin perform pg_sleep(6); return null; end $$',
+	'create trigger slow after insert on request_logs execute function slow()';
+is(status(ask('slow')), 200, 'slow') && $rows++;
+ok(wait_for { sleeping() eq '1' }, 'slow, it takes longer than a look around');
+is(status(ask('slower')), 200, 'slower') && $rows++;
+
+my $orphan = $busy->dir . '/chatbot-journal/log-of-another-1.jsonl';
+open $fh, '>', $orphan or die "$orphan: $!";
+print $fh '{"timestamp":"2026-11-23T06:13:00.123Z","ip_address":"::1",'
+	. '"request_text":"left behind","status":"error","http_status":200}' . "\n";
+close $fh;
+my ($worker) = $busy->workers;
+ok(wait_for(sub { grep { (readlink // '') eq $orphan } glob "/proc/$worker/fd/*"
+	}, 15), 'left behind, found') && $rows++;
+
+$postgres->sql('drop trigger slow on request_logs');
+arrived('left behind');
 
 done_testing();
+
+END { capture('umount', '-l', $mounted) if $mounted }
 
 ###############################################################################
 
@@ -182,6 +252,21 @@ sub arrived {
 
 	wait_for { $postgres->sql($count) eq $rows };
 	is($postgres->sql($count), $rows, "$name, rows");
+}
+
+# Writes until nothing more can be written.
+sub fill {
+	my ($file) = @_;
+
+	open my $fh, '>', $file or die "$file: $!";
+	for my $size (4096, 1) {
+		1 while syswrite $fh, 'x' x $size;
+	}
+}
+
+sub sleeping {
+	return $postgres->sql('select count(*) from pg_stat_activity'
+		. " where wait_event = 'PgSleep'");
 }
 
 sub segments { glob $_[0]->dir . '/chatbot-journal/*.jsonl' }
