@@ -100,10 +100,15 @@ sub wrk {
 	my $script = $t->dir . '/wrk.lua';
 	open my $fh, '>', $script or die "$script: $!";
 	print $fh <<"EOF";
-local n = 0
-request = function()
+local requests, n = {}, 0
+function init()
+	for i = 1, $questions do
+		requests[i] = wrk.format("GET", "$location?query=question+" .. i)
+	end
+end
+function request()
 	n = n % $questions + 1
-	return wrk.format("GET", "$location?query=question+" .. n)
+	return requests[n]
 end
 EOF
 	close $fh;
