@@ -8,7 +8,7 @@ namespace chatbot {
 namespace {
 
 // The test plays the event loop and the worker thread, and keeps a transcript:
-// ">ab" is a batch sent, "<ab" is a batch that came back.
+// "." asks for send(), ">ab" is a batch sent, "<ab" is a batch that came back.
 class LaneTest : public testing::Test {
 protected:
     void push(std::string item) { accepted_ = lane_.push(std::move(item)); }
@@ -32,48 +32,54 @@ protected:
     bool accepted_ = false;
     bool start_fails_ = false;
     Lane<std::string> lane_{
-        3, [this](auto& batch) { return start(batch); },
+        3, [this] { log_ += "."; },
+        [this](auto& batch) { return start(batch); },
         [this](auto& batch) { log_ += " <" + text(batch); }};
 };
 
-TEST_F(LaneTest, IdleLaneSendsAtOnce)
+TEST_F(LaneTest, WhatCameInOneTurnLeavesTogether)
 {
     push("a");
-    EXPECT_EQ(log_, " >a");
+    push("b");
+    lane_.send();
+    EXPECT_EQ(log_, ".. >ab");
 }
 
 TEST_F(LaneTest, WhatWaitedLeavesTogether)
 {
     push("a");
+    lane_.send();
     push("b");
     push("c");
+    lane_.send();  // of no use, a batch is out
     lane_.finished();
     lane_.finished();
+    lane_.send();
 
-    EXPECT_EQ(log_, " >a <a >bc <bc");
+    EXPECT_EQ(log_, ". >a <a >bc <bc");
     EXPECT_FALSE(lane_.busy());
 }
 
 TEST_F(LaneTest, GoesOnWithNothingWaiting)
 {
     push("a");
+    lane_.send();
     lane_.finished(true);
     push("b");
     lane_.finished(true);
     lane_.finished();
 
-    EXPECT_EQ(log_, " >a <a > < >b <b");
+    EXPECT_EQ(log_, ". >a <a > < >b <b");
 }
 
 TEST_F(LaneTest, FullLaneRefuses)
 {
-    push("a");  // out, so it does not count
-    for (auto item : {"b", "c", "d"}) {
+    for (auto item : {"a", "b", "c"}) {
         push(item);
         EXPECT_TRUE(accepted_);
     }
 
-    push("e");
+    push("d");
     EXPECT_FALSE(accepted_);
 }
 
@@ -81,7 +87,8 @@ TEST_F(LaneTest, FailedStartGivesItemsBack)
 {
     start_fails_ = true;
     push("a");
-    EXPECT_EQ(log_, " >a <a");
+    lane_.send();
+    EXPECT_EQ(log_, ". >a <a");
 }
 
 }  // namespace
