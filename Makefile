@@ -50,7 +50,8 @@ help:
 	@echo '              NGINX_SRC=DIR and its NGINX_CONF_FLAGS="--with-..."'
 	@echo 'make run      serves on port 8000, with its own Redis and PostgreSQL'
 	@echo 'make test     runs all tests'
-	@echo 'make bench    measures'
+	@echo 'make bench    measures speed'
+	@echo 'make faults   measures what is lost when something fails'
 	@echo 'make test-valgrind  runs some under valgrind'
 	@echo 'make fuzz     feeds the parsers anything, TIME=60 seconds each'
 	@echo 'make test-docker  tests docker-compose.yml and the Debian package'
@@ -155,8 +156,15 @@ test-valgrind:
 	GTEST_FILTER='-*AtOnce*:*SlowReader*:*LargerThan*' \
 		prove t/unit.t t/answer.t t/post.t t/journal.t t/log.t
 
-bench: all
+bench:
+	t/lib/install-packages $(build_packages) $(run_packages) wrk
+	$(MAKE) all
 	t/bench/run.pl
+
+faults:
+	t/lib/install-packages $(build_packages) $(run_packages)
+	$(MAKE) all
+	t/bench/faults.pl
 
 format:
 	clang-format -i ngx_http_chatbot_module/*.[ch]pp t/unit/*.[ch]pp \
@@ -205,5 +213,5 @@ packages:
 test-docker:
 	prove -v t/docker
 
-.PHONY: all help run test test-valgrind fuzz bench format clean FORCE
+.PHONY: all help run test test-valgrind fuzz bench faults format clean FORCE
 .PHONY: install deb packages test-docker
