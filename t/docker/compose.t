@@ -21,7 +21,8 @@ need_docker();
 need_images('debian:trixie-slim', 'postgres:18', 'redis:8');
 
 my $tree = abs_path("$FindBin::Bin/../..");
-build('chatbot-test-openai', "$FindBin::Bin/images/openai", "$tree/t/lib");
+build('chatbot-test-openai', "$FindBin::Bin/images/openai.Dockerfile",
+	"$tree/t/lib");
 
 my $t = Test::Chatbot->new();
 my $dir = $t->dir . '/it';

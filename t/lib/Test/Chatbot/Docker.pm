@@ -24,7 +24,7 @@ use File::Path qw/ make_path /;
 use File::Temp qw/ tempdir /;
 use Test::More ();
 
-use Test::Chatbot::Server qw/ capture read_file wait_for /;
+use Test::Chatbot::Server qw/ capture /;
 
 our @EXPORT = qw/ build compose docker must need_docker need_images succeeds /;
 
@@ -33,8 +33,7 @@ my $images = "$root/t/docker/images";
 my ($engine, @compose, %stands_in);
 
 sub need_docker {
-	grep { -x "$_/docker" } split /:/, $ENV{PATH}
-		or skip('there is no docker');
+	succeeds(qw/ docker --version /) or skip('there is no docker');
 	@compose = grep { succeeds(@$_, 'version') } ['docker', 'compose'],
 		['docker-compose'] or skip('there is no docker-compose');
 	succeeds(qw/ docker info /) || start_engine();
@@ -60,22 +59,29 @@ sub start_engine {
 sub need_images {
 	for my $name (@_) {
 		next if succeeds(qw/ docker image inspect /, $name)
-			|| succeeds(qw/ docker pull -q /, $name);
+			|| succeeds(qw/ docker pull -q /, $name) || eval { make($name); 1 };
 
-		(my $own = "chatbot-test-$name") =~ tr/:/-/;
-		$name =~ /^debian:(\w+)-slim$/ ? debian($1, $own)
-			: build($own, "$images/" . $name =~ s/:.*//r, $images);
-		docker('tag', $own, $name);
-		$stands_in{$name} = $own;
+		Test::More::diag($@);
+		skip("$name is in no registry that can be reached, nor can it be made");
 	}
+}
+
+sub make {
+	my ($name) = @_;
+	(my $own = "chatbot-test-$name") =~ tr/:/-/;
+	(my $file = "$images/$name") =~ s/:.*//;
+
+	$name =~ /^debian:(\w+)-slim$/ ? debian($1, $own)
+		: build($own, "$file.Dockerfile", $images);
+	docker('tag', $own, $name);
+	$stands_in{$name} = $own;
 }
 
 sub debian {
 	my ($suite, $own) = @_;
 	return if succeeds(qw/ docker image inspect /, $own);
 
-	skip("no registry can be reached, and only root can make debian:$suite-slim")
-		if $>;
+	die "debootstrap is for root\n" if $>;
 	must("$root/t/lib/install-packages", 'debootstrap');
 
 	my $dir = tempdir('chatbot-debian-XXXXXX', TMPDIR => 1);
@@ -86,11 +92,9 @@ sub debian {
 		. ' | docker import - "$2"; rm -rf "$3"', 'sh', "$dir/root", $own, $dir);
 }
 
-# An image of a Dockerfile, named without its ending.
 sub build {
 	my ($name, $file, $context, @args) = @_;
-	docker('build', '-q', '-t', $name, '-f',
-		-e $file ? $file : "$file.Dockerfile", @args, $context);
+	docker('build', '-q', '-t', $name, '-f', $file, @args, $context);
 }
 
 sub docker { must('docker', @_) }
@@ -104,8 +108,8 @@ sub must {
 }
 
 sub succeeds {
-	capture(@_);
-	return $? == 0;
+	my @command = @_;
+	return eval { must(@command); 1 };
 }
 
 END {
