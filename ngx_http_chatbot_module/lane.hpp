@@ -10,10 +10,9 @@ namespace chatbot {
 // A Lane is the event loop's queue in front of one connection to one slow
 // service (Redis, OpenAI, PostgreSQL).
 //
-// An idle lane sends what came in during one turn of the event loop at its end.
-// While a batch is out, items wait; when it returns, everything that waited
-// leaves as the next batch.  So the batch grows with the load by itself, and no
-// item waits for a timer.
+// An idle lane sends an item at once.  While a batch is out, items wait; when
+// it returns, everything that waited leaves as the next batch.  So the batch
+// grows with the load by itself, and no item waits for a timer.
 //
 // Threads:    every member is called on the event loop only.  A batch belongs
 //             to the worker thread from start() until finished(); nothing is
@@ -26,10 +25,6 @@ class Lane {
 public:
     using Batch = std::vector<Item>;
 
-    // Has send() called at the end of this turn of the event loop.  May be
-    // called again before.
-    using Soon = std::function<void()>;
-
     // Has another thread work on the batch, then finished() called on the
     // event loop.  Returns false if it cannot; the items then come back as
     // they left.
@@ -38,9 +33,8 @@ public:
     // Takes one batch back.  May push(), to this lane too.
     using Done = std::function<void(Batch&)>;
 
-    Lane(std::size_t max_waiting, Soon soon, Start start, Done done)
+    Lane(std::size_t max_waiting, Start start, Done done)
         : max_waiting_(max_waiting),
-          soon_(std::move(soon)),
           start_(std::move(start)),
           done_(std::move(done))
     {
@@ -57,14 +51,9 @@ public:
         }
 
         waiting_.push_back(std::move(item));
-        if (!busy_) {
-            soon_();
-        }
+        send(false);
         return true;
     }
-
-    // Sends what waits, unless a batch is out.
-    void send() { send(false); }
 
     // With `again` a batch leaves at once even if nothing waits: the service
     // still works on items of earlier batches.
@@ -94,7 +83,6 @@ private:
     }
 
     const std::size_t max_waiting_;
-    const Soon soon_;
     const Start start_;
     const Done done_;
 

@@ -38,7 +38,7 @@ public:
               pool, [this, &client] { client.run(*batch_); },
               [this, &client] { lane_.finished(goes_on(client)); }),
           lane_(
-              max_waiting, [this] { turn_end_.post(); },
+              max_waiting,
               [this](auto& batch) {
                   batch_ = &batch;
                   return task_.post();
@@ -56,7 +56,6 @@ private:
     typename Lane<Item>::Batch* batch_ = nullptr;  // while the task is busy
     Task task_;
     Lane<Item> lane_;
-    Event turn_end_{[this] { lane_.send(); }};
 };
 
 class Worker final : public Conductor::Services {
