@@ -173,11 +173,17 @@ private:
     Conductor::Seat* seat_ = nullptr;
 };
 
-// The context of a request, also after an internal redirect; null if it has
-// none.
+// The context of a request; null if it has none.
+[[nodiscard]] inline Request* context_of(ngx_http_request_t* r)
+{
+    return static_cast<Request*>(
+        ngx_http_get_module_ctx(r, ngx_http_chatbot_module));
+}
+
+// The same, also after an internal redirect.
 [[nodiscard]] Request* find_request(ngx_http_request_t* r);
 
-// The same, made if need be; null if there is no memory.
+// The context, made if need be; null if there is no memory.
 [[nodiscard]] Request* make_request(ngx_http_request_t* r);
 
 // ngx_http_chatbot_handler.cpp: the content handler.
@@ -185,7 +191,7 @@ ngx_int_t handler(ngx_http_request_t* r);
 
 // Adds Cache-Status (RFC 9211) and X-Request-ID.
 [[nodiscard]] ngx_int_t add_headers(ngx_http_request_t* r,
-                                    const Request* request);
+                                    const Request& request);
 [[nodiscard]] ngx_int_t add_header(ngx_http_request_t* r, const char* name,
                                    std::string_view value);
 
@@ -206,7 +212,7 @@ ngx_int_t add_variables(ngx_conf_t* cf);
 ngx_int_t init_worker(ngx_cycle_t* cycle);
 void exit_worker(ngx_cycle_t* cycle);
 
-// The worker's conductor.  Null: it could not be set up.
+// To the conductor of this worker process.
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::string key,
                      Record record);
 void leave(Conductor::Seat* seat);

@@ -111,8 +111,7 @@ ngx_int_t handler(ngx_http_request_t* r)
 
 Request* find_request(ngx_http_request_t* r)
 {
-    auto request = static_cast<Request*>(
-        ngx_http_get_module_ctx(r, ngx_http_chatbot_module));
+    auto request = context_of(r);
     if (request) {
         return request;
     }
@@ -128,8 +127,7 @@ Request* find_request(ngx_http_request_t* r)
 
 Request* make_request(ngx_http_request_t* r)
 {
-    auto context = static_cast<Request*>(
-        ngx_http_get_module_ctx(r, ngx_http_chatbot_module));
+    auto context = context_of(r);
     if (context) {
         return context;
     }
@@ -250,7 +248,7 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
     seat_ = nullptr;
 
     // The client left, and a post_action has the request now.
-    if (ngx_http_get_module_ctx(r_, ngx_http_chatbot_module) != this) {
+    if (context_of(r_) != this) {
         return;
     }
 
@@ -284,7 +282,7 @@ ngx_int_t Request::send_answer(const Answer& answer)
     json += hit ? ", \"source\": \"cache\"}" : ", \"source\": \"api\"}";
 
     auto body = make_body(r_, "application/json", json);
-    if (!body || add_headers(r_, this) != NGX_OK) {
+    if (!body || add_headers(r_, *this) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -343,10 +341,10 @@ ngx_int_t add_header(ngx_http_request_t* r, const char* name,
     return header->value.data ? NGX_OK : NGX_ERROR;
 }
 
-ngx_int_t add_headers(ngx_http_request_t* r, const Request* request)
+ngx_int_t add_headers(ngx_http_request_t* r, const Request& request)
 {
-    if (request && request->cache_status != CacheStatus::none &&
-        add_header(r, "Cache-Status", cache_status(*request)) != NGX_OK) {
+    if (request.cache_status != CacheStatus::none &&
+        add_header(r, "Cache-Status", cache_status(request)) != NGX_OK) {
         return NGX_ERROR;
     }
 

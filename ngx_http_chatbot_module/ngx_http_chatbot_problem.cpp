@@ -120,7 +120,7 @@ ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
     auto status = r->headers_out.status;
     auto retry_after_s = request.problem.retry_after_s;
 
-    if (add_headers(r, &request) != NGX_OK ||
+    if (add_headers(r, request) != NGX_OK ||
         (status == NGX_HTTP_NOT_ALLOWED &&
          add_header(r, "Allow", "GET, POST") != NGX_OK)) {
         return NGX_ERROR;
@@ -154,8 +154,7 @@ ngx_int_t make_problem(ngx_http_request_t* r)
 
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept
 try {
-    auto request = static_cast<Request*>(
-        ngx_http_get_module_ctx(r, ngx_http_chatbot_module));
+    auto request = context_of(r);
     if (is_ours(r, request) && make_problem(r) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -166,8 +165,7 @@ try {
 
 ngx_int_t body_filter(ngx_http_request_t* r, ngx_chain_t* in) noexcept
 {
-    auto request = static_cast<Request*>(
-        ngx_http_get_module_ctx(r, ngx_http_chatbot_module));
+    auto request = context_of(r);
     if (!in || !request || !request->problem_body) {
         return next_body_filter(r, in);
     }
