@@ -63,7 +63,7 @@ use Time::HiRes qw/ time /;
 use Test::Chatbot::Server qw/ capture read_file wait_for /;
 
 our @EXPORT = qw/ ask body dial get header http json many port post_form
-	post_json request slowest status wait_for wait_rows /;
+	post_json received request slowest status wait_for wait_rows /;
 
 my $root = dirname(dirname(dirname(dirname(abs_path(__FILE__)))));
 my $module = $ENV{CHATBOT_MODULE} // "$root/build/ngx_http_chatbot_module.so";
@@ -366,6 +366,16 @@ sub body {
 
 # The body decoded, undef if it isn't JSON.
 sub json { scalar eval { decode_json(body($_[0])) } }
+
+# The question that arrived at the API, as bytes; or the status.
+sub received {
+	my ($reply) = @_;
+	return status($reply) if status($reply) != 200;
+
+	my $text = json($reply)->{response};
+	utf8::encode($text);
+	return $text =~ s/^answer \d+: //r;
+}
 
 sub escaped {
 	my ($text) = @_;
