@@ -84,9 +84,11 @@ $t->{alerts} = qr/invalid (?:number|value)|"chatbot_|no\/such|on signal 9/;
 
 ok($t->reload($conf), 'reload');
 ok(wait_for { $t->workers == 2 }, 'old workers are gone');
+ok(wait_for { sockets($t) == 5 }, 'a socket to listen on, two to each worker');
 my $before = belongings($t);
 $t->reload for 1 .. 20;
-ok(wait_for(sub { $t->workers == 2 }, 60), '20 reloads, old workers are gone');
+ok(wait_for(sub { $t->workers == 2 && sockets($t) == 5 }, 60),
+	'20 reloads, old workers are gone');
 is(belongings($t), $before, '20 reloads, the master has what it had');
 
 ok(wait_for { my %threads = map { threads($_) => 1 } $t->workers;
@@ -165,5 +167,8 @@ sub belongings {
 	return threads($pid) . ' threads, ' . join ', ', sort map {
 		(readlink // '') =~ s/\d+//gr } glob "/proc/$pid/fd/*";
 }
+
+# The master closes those to a worker a moment after the worker is gone.
+sub sockets { scalar(() = belongings(@_) =~ /socket/g) }
 
 sub threads { read_file("/proc/$_[0]/status") =~ /^Threads:\s*(\d+)/m ? $1 : 0 }
