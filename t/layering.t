@@ -23,7 +23,9 @@ my %may_include = (
 	cache_redis  => 'POSIX exchange.hpp fold.hpp json.hpp'
 		. ' hiredis/hiredis.h hiredis/hiredis_ssl.h'
 		. ' openssl/err.h openssl/ssl.h openssl/x509v3.h',
-	model_openai => 'exchange.hpp openai_json.hpp curl/curl.h',
+	model_openai => 'exchange.hpp openai_attempt.hpp openai_json.hpp'
+		. ' curl/curl.h',
+	openai_attempt => 'exchange.hpp openai_json.hpp curl/curl.h',
 	log_postgres => 'POSIX exchange.hpp libpq-fe.h',
 );
 
