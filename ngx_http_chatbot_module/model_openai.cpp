@@ -10,6 +10,7 @@
 #include <new>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "openai_attempt.hpp"
@@ -81,7 +82,8 @@ public:
     std::vector<Notice> take_notices() { return std::exchange(notices_, {}); }
 
 private:
-    using MissingModel = std::pair<std::string, std::string>;  // url, model
+    // Its url, key and name: "missing" may mean that the key has no access.
+    using MissingModel = std::tuple<std::string, std::string, std::string>;
 
     void take(ModelCall& ask);
     std::vector<const std::string*> models_of(const ModelSettings&) const;
@@ -180,7 +182,7 @@ std::vector<const std::string*> ModelOpenai::Impl::models_of(
     }
 
     std::stable_partition(models.begin(), models.end(), [&](auto* model) {
-        return !is_missing({settings.url, *model});
+        return !is_missing({settings.url, settings.api_key, *model});
     });
     return models;
 }
@@ -319,7 +321,7 @@ bool ModelOpenai::Impl::ask_other_model(Call& call, const Outcome& outcome)
     }
 
     const std::string& model = *call.models[call.model];
-    const MissingModel missing{settings.url, model};
+    const MissingModel missing{settings.url, settings.api_key, model};
     if (!is_missing(missing)) {
         missing_[missing] = Clock::now() + missing_model_rest;
         notices_.push_back(

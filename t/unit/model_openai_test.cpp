@@ -612,6 +612,25 @@ TEST_F(ModelOpenaiTest, MissingModelIsPassedOver)
     EXPECT_TRUE(model_->take_notices().empty());
 }
 
+TEST_F(ModelOpenaiTest, MissingForOneKeyIsNotMissingForAnother)
+{
+    start([](Peer& peer, const std::string& request, int) {
+        if (request.find("sk-secret") != request.npos &&
+            request.find("\"m-1\"") != request.npos) {
+            reply(peer, 403, error("model_not_found"));
+        } else {
+            reply(peer, 200, completion("x"));
+        }
+    });
+    EXPECT_EQ(ask("hi"), "=x");
+    EXPECT_EQ(upstream_->requests(), 2);
+
+    settings_.api_key = "sk-other";
+    EXPECT_EQ(ask("hi"), "=x");
+    EXPECT_EQ(upstream_->requests(), 3);
+    EXPECT_NE(upstream_->last_request().find("\"m-1\""), std::string::npos);
+}
+
 TEST_F(ModelOpenaiTest, AllModelsMissingAreTriedAgain)
 {
     answer(404, error("model_not_found"));
