@@ -15,6 +15,8 @@ using Clock = Attempt::Clock;
 using std::chrono::milliseconds;
 
 constexpr auto max_upstream_delay = std::chrono::seconds(60);
+// A reply that ends soon after [DONE] leaves a connection to be used again.
+constexpr auto done_grace = std::chrono::seconds(1);
 constexpr auto max_rounding = milliseconds(20);
 constexpr int default_retry_after_s = 5;
 constexpr int max_retry_after_s = 24 * 60 * 60;
@@ -78,6 +80,11 @@ bool is_event_stream(const Attempt& attempt)
     constexpr std::string_view type = "text/event-stream";
     const char* value = header(attempt, "Content-Type");
     return value && curl_strnequal(value, type.data(), type.size());
+}
+
+bool is_done(const Attempt& attempt)
+{
+    return attempt.reader && attempt.reader->done();
 }
 
 std::optional<double> number(const char* text)
@@ -268,12 +275,9 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
                                   : read_failure(attempt, status);
     }
 
-    // A stream that was told to its end is whole, however it is closed.
-    if (attempt.reader && is_success(status_of(attempt))) {
-        Outcome outcome = read_success(attempt);
-        if (outcome.answer && outcome.answer->complete) {
-            return outcome;
-        }
+    // Told to its end, and paid for, however it is closed.
+    if (attempt.reader && attempt.reader->whole()) {
+        return read_success(attempt);
     }
 
     if (code == CURLE_OPERATION_TIMEDOUT) {
@@ -329,7 +333,9 @@ std::size_t on_body(char* bytes, std::size_t, std::size_t size,
                     void* data) noexcept
 try {
     Attempt& attempt = *static_cast<Attempt*>(data);
-    attempt.last_byte = Clock::now();
+    if (!is_done(attempt)) {
+        attempt.last_byte = Clock::now();
+    }
 
     const bool success = is_success(status_of(attempt));
     const std::size_t answer_max_size = attempt.settings.answer_max_size;
@@ -459,10 +465,13 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
 Clock::time_point expiry(const Attempt& attempt)
 {
     const ModelSettings& settings = attempt.settings;
-    const auto limit =
+    auto limit =
         attempt.sent
             ? attempt.last_byte + milliseconds(settings.read_timeout_ms)
             : attempt.started + milliseconds(settings.connect_timeout_ms);
+    if (is_done(attempt)) {
+        limit = std::min(limit, attempt.last_byte + done_grace);
+    }
     return std::min(limit, attempt.deadline);
 }
 

@@ -314,7 +314,7 @@ bool StreamReader::feed(std::string_view bytes, std::string& piece)
 
 std::optional<Answer> StreamReader::finish(Problem& problem)
 {
-    if (!problem_ && !done_ && finish_reason_.empty()) {
+    if (!problem_ && !whole()) {
         problem_ = unusable("the stream ended before the answer did");
     }
     if (problem_) {

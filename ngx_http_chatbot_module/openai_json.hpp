@@ -59,6 +59,16 @@ public:
     // or larger than max_size; then finish() says why.
     [[nodiscard]] bool feed(std::string_view bytes, std::string& piece);
 
+    // Whether the model has finished, so that finish() tells what it said, even
+    // if the reply is broken off now.
+    [[nodiscard]] bool whole() const
+    {
+        return done_ || !finish_reason_.empty();
+    }
+
+    // Whether [DONE] was seen: what follows means nothing.
+    [[nodiscard]] bool done() const { return done_; }
+
     // To be called once, when the reply has ended or feed() returned false.  A
     // stream that ended before the model did is a failure.
     [[nodiscard]] std::optional<Answer> finish(Problem& problem);

@@ -352,16 +352,57 @@ TEST_F(ModelOpenaiTest, BrokenStreamIsNotAskedAgain)
     EXPECT_EQ(upstream_->requests(), 1);
 }
 
-TEST_F(ModelOpenaiTest, StreamToldToItsEndIsWhole)
+TEST_F(ModelOpenaiTest, StreamToldToItsEndIsPaidForOnce)
+{
+    const auto ends = [this](std::string events) {
+        start([=](Peer& peer, auto&, int) {
+            peer.send(
+                "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n"
+                "Content-Type: text/event-stream\r\n\r\n" +
+                events);
+            peer.reset();
+        });
+        const std::string text = plain(ask("hi"));
+        EXPECT_EQ(upstream_->requests(), 1);
+        return text;
+    };
+    const std::string cut_off =
+        "data: {\"choices\": [{\"delta\": {}, \"finish_reason\": "
+        "\"length\"}]}\n\n";
+    const std::string refusal =
+        "data: {\"choices\": [{\"delta\": {\"refusal\": \"no\"}}]}\n\n";
+
+    EXPECT_EQ(ends(delta("x") + stream_end), "=x");
+    EXPECT_EQ(ends(delta("x") + cut_off), "=x");
+    EXPECT_EQ(ends(refusal + stream_end), "=no");
+    EXPECT_EQ(ends(cut_off),
+              "!502 U: a reply without text, finish_reason \"length\"");
+}
+
+TEST_F(ModelOpenaiTest, DoneEndsAnOpenStream)
 {
     start([](Peer& peer, auto&, int) {
-        peer.send(
-            "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n"
-            "Content-Type: text/event-stream\r\n\r\n" +
-            delta("x") + stream_end);
-        peer.reset();
+        peer.send(stream_head + delta("x") + stream_end);
+        while (!peer.left(10) && peer.send(": still here\n\n")) {
+        }
     });
-    EXPECT_EQ(ask("hi"), "=x");
+    EXPECT_EQ(ask("hi", true), "+x =x");
+    EXPECT_LT(events_.back().duration_ms, 5000);
+}
+
+TEST_F(ModelOpenaiTest, DoneWaitsABitForTheEndOfTheReply)
+{
+    start([](Peer& peer, auto&, int) {
+        const std::string events = delta("x") + stream_end;
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: " +
+                  std::to_string(events.size() + 1) +
+                  "\r\nContent-Type: text/event-stream\r\n\r\n" + events);
+        peer.left(100);
+        peer.send("\n");
+    });
+    EXPECT_EQ(ask("hi", true), "+x =x");
+    EXPECT_EQ(ask("hi", true), "+x =x");
+    EXPECT_EQ(upstream_->connections(), 1);
 }
 
 TEST_F(ModelOpenaiTest, AsksAgainAsToldByTheUpstream)
