@@ -308,6 +308,17 @@ void conceal(std::string& text, const std::string& key)
 
 // libcurl's callbacks.  Bytes not accepted end the transfer.
 
+// A connection kept alive may turn out to be closed once the request is on its
+// way: libcurl then connects anew, and sends it again.
+int on_socket(void* data, curl_socket_t, curlsocktype) noexcept
+{
+    Attempt& attempt = *static_cast<Attempt*>(data);
+    if (std::exchange(attempt.sent, false)) {
+        attempt.started = Clock::now();
+    }
+    return CURL_SOCKOPT_OK;
+}
+
 int on_connected(void* data, char*, char*, int, int) noexcept
 {
     Attempt& attempt = *static_cast<Attempt*>(data);
@@ -454,6 +465,8 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
     set(CURLOPT_POSTFIELDSIZE, static_cast<long>(attempt.body.size()));
     set(CURLOPT_POSTFIELDS, attempt.body.c_str());
 
+    set(CURLOPT_SOCKOPTFUNCTION, on_socket);
+    set(CURLOPT_SOCKOPTDATA, &attempt);
     set(CURLOPT_PREREQFUNCTION, on_connected);
     set(CURLOPT_PREREQDATA, &attempt);
     set(CURLOPT_HEADERFUNCTION, on_header);

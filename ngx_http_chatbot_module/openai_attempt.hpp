@@ -61,7 +61,7 @@ struct Attempt {
 
     // Written by libcurl and the callbacks.
     char error[CURL_ERROR_SIZE] = "";
-    Clock::time_point started = Clock::now();
+    Clock::time_point started = Clock::now();  // or connecting anew
     Clock::time_point last_byte;  // up to [DONE]; or the request's, if sent
     bool sent = false;  // at least begun: it may cost money from now on
     Stop stop = Stop::none;

@@ -547,6 +547,34 @@ TEST_F(ModelOpenaiTest, ConnectTimeout)
     close(queued);
 }
 
+// libcurl connects anew by itself if the connection turns out to be closed.
+TEST_F(ModelOpenaiTest, ConnectTimeoutAfterALostConnection)
+{
+    Listener listener(0);
+    int queued = -1;
+    std::thread server([&] {
+        Peer peer(accept(listener.fd(), nullptr, nullptr));
+        peer.receive();
+        reply(peer, 200, completion("x"));
+        peer.receive();
+        queued = socket(AF_INET, SOCK_STREAM, 0);
+        connect(queued, listener.name(), sizeof(sockaddr_in));
+    });
+
+    settings_.connect_timeout_ms = 100;
+    settings_.retries = 0;
+    settings_.url = "http://127.0.0.1:" + std::to_string(listener.port());
+    EXPECT_EQ(ask("hi"), "=x");
+    const std::string text = ask("hi");
+    model_.reset();  // should the server still wait for it
+    server.join();
+    close(queued);
+
+    EXPECT_EQ(text.find("!503 "), 0u) << text;
+    EXPECT_NE(text.find("could not be reached within 100 ms"), text.npos)
+        << text;
+}
+
 TEST_F(ModelOpenaiTest, SilenceEndsTheCallAndIsNotAskedAgain)
 {
     settings_.read_timeout_ms = 100;
