@@ -15,13 +15,13 @@ using Clock = Attempt::Clock;
 using std::chrono::milliseconds;
 
 constexpr auto max_upstream_delay = std::chrono::seconds(60);
-// A reply that ends soon after [DONE] leaves a connection to be used again.
-constexpr auto done_grace = std::chrono::seconds(1);
-constexpr auto max_rounding = milliseconds(20);
+constexpr auto done_grace = std::chrono::seconds(1);  // for the reply to end
+constexpr auto max_rounding = milliseconds(20);       // of libcurl's timeouts
 constexpr int default_retry_after_s = 5;
 constexpr int max_retry_after_s = 24 * 60 * 60;
 constexpr std::size_t max_header_size = 256 * 1024;
 constexpr std::size_t max_error_size = 64 * 1024;
+constexpr std::size_t max_key_shown = 3;  // so little gives nothing away
 
 // "api.openai.com" of "https://api.openai.com/v1".
 std::string_view host_of(std::string_view url)
@@ -293,8 +293,9 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
     return outcome;
 }
 
-// An upstream may repeat the key in its message.
-void conceal(std::string& text, const std::string& key)
+// An upstream may repeat the key in its message, the end of which may have been
+// cut off in the middle of the key.
+void conceal(std::string& text, std::string_view key)
 {
     if (key.empty()) {
         return;
@@ -303,6 +304,14 @@ void conceal(std::string& text, const std::string& key)
     for (auto at = text.find(key); at != text.npos; at = text.find(key, at)) {
         text.replace(at, key.size(), "***");
         at += 3;
+    }
+
+    for (auto start = key; start.size() > max_key_shown;
+         start.remove_suffix(1)) {
+        if (text.ends_with(start)) {
+            text.replace(text.size() - start.size(), start.size(), "***");
+            return;
+        }
     }
 }
 
@@ -483,6 +492,7 @@ Clock::time_point expiry(const Attempt& attempt)
             ? attempt.last_byte + milliseconds(settings.read_timeout_ms)
             : attempt.started + milliseconds(settings.connect_timeout_ms);
     if (is_done(attempt)) {
+        // The end would leave a connection to be used again.
         limit = std::min(limit, attempt.last_byte + done_grace);
     }
     return std::min(limit, attempt.deadline);

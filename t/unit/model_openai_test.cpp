@@ -719,6 +719,22 @@ TEST_F(ModelOpenaiTest, NeverTellsTheKey)
               "!502 U answered 401: bad_key: ***? no *** here");
 }
 
+// The upstream's message is cut somewhere near its 500th byte.
+TEST_F(ModelOpenaiTest, NeverTellsHalfTheKey)
+{
+    settings_.api_key = "my-own-key";
+    for (std::size_t size = 470; size < 500; size++) {
+        const std::string message = std::string(size, 'x') + " my-own-key";
+
+        answer(401, error("bad_key", message));
+        EXPECT_EQ(ask("hi").find("my-o"), std::string::npos) << size;
+
+        answer(200, "data: " + error("bad_key", message) + "\n\n",
+               "Content-Type: text/event-stream\r\n");
+        EXPECT_EQ(ask("hi").find("my-o"), std::string::npos) << size;
+    }
+}
+
 TEST_F(ModelOpenaiTest, WakeEndsTheWait)
 {
     start([](Peer& peer, auto&, int) { peer.left(); });
