@@ -14,8 +14,11 @@ namespace chatbot {
 // Promise:  every call given to run() ends in exactly one event `answered` or
 //           `failed`, at the latest settings->timeout_ms after it was taken, as
 //           long as run() is called again while in_flight() is not 0.
-// Memory:   bounded per call: of the raw reply, 6 * settings->answer_max_size
-//           and 320 KiB are read at most.
+// Memory:   bounded per call: of a reply, 6 * settings->answer_max_size and 320
+//           KiB are kept at most.  A stream may bring more, until the timeout,
+//           but only its answer and the event not yet ended are kept.  Parsing
+//           takes some 40 times the size of the JSON at worst ("[0,0,0..."),
+//           for a moment and for one call at a time.
 class ModelOpenai {
 public:
     ModelOpenai();

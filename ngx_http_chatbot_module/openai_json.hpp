@@ -24,7 +24,7 @@ namespace chatbot {
 // as a string.
 [[nodiscard]] std::string param_value(std::string_view text);
 
-// What a reply of status 200 says.  On failure `problem` is set (502), with a
+// What a reply of status 2xx says.  On failure `problem` is set (502), with a
 // reason for the error log.  A refusal is an answer, but not a complete one.
 [[nodiscard]] std::optional<Answer> read_reply(std::string_view body,
                                                Problem& problem);
@@ -44,7 +44,7 @@ struct ReplyError {
 // Reads a streamed reply: feed bytes as they come, cut anywhere.
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html)
 //
-// Memory:   bounded by some times max_size.
+// Memory:   bounded by some times max_size, whatever the length of the stream.
 class StreamReader {
 public:
     // `max_size` bounds the answer's text, in bytes.
