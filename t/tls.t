@@ -17,6 +17,18 @@ use Test::Chatbot::Server qw/ capture /;
 
 my $front = Test::Chatbot->new(http => <<'EOF', conf => <<'EOF');
 log_format calls '$server_protocol $status $ssl_protocol $connection';
+
+server {
+    listen 127.0.0.1:%%PORT_4%% ssl http2;
+    ssl_certificate %%TEST%%/localhost.pem;
+    ssl_certificate_key %%TEST%%/localhost.key;
+    keepalive_requests 5;
+    access_log %%TEST%%/few.log calls;
+
+    location / {
+        proxy_pass http://127.0.0.1:%%PORT_3%%;
+    }
+}
 EOF
 ssl_certificate %%TEST%%/localhost.pem;
 ssl_certificate_key %%TEST%%/localhost.key;
@@ -36,16 +48,22 @@ my $dir = $front->dir;
 make_certificates();
 
 my $api = $front->openai;
-$front->{conf} =~ s/127.0.0.1:%%PORT_3%%/127.0.0.1:$api->{port}/;
+$front->{$_} =~ s/127.0.0.1:%%PORT_3%%/127.0.0.1:$api->{port}/
+	for qw/ http conf /;
 $front->run;
 
-my ($h2, $h1) = ($front->port(1), $front->port(2));
+my ($h2, $h1, $few) = map { $front->port($_) } 1, 2, 4;
 my $t = Test::Chatbot->new(with => $front, conf => <<"EOF")->run;
 chatbot_model gpt-6-luna;
 chatbot_redis off;
 
 location /good {
     chatbot_pass https://localhost:$h2/v1;
+    chatbot_ssl_trusted_certificate $dir/ca.pem;
+}
+
+location /few {
+    chatbot_pass https://localhost:$few/v1;
     chatbot_ssl_trusted_certificate $dir/ca.pem;
 }
 
@@ -89,8 +107,17 @@ like(wait_for { $front->read('calls.log') }, qr{^HTTP/2.0 200 TLSv1\.[23] },
 my @answers = many(map { request(GET => "/good?query=[delay%200.5]%20$_") }
 	1 .. 50);
 is(scalar(grep { status($_) == 200 } @answers), 50, 'many');
-my %connections = map { $_ => 1 } $front->read('calls.log') =~ /(\d+)$/mg;
-cmp_ok(scalar(keys %connections), '<', 4, 'many, few connections');
+cmp_ok(connections('calls.log'), '<', 4, 'many, few connections');
+
+# the front ends a stream, RST_STREAM, or a connection, GOAWAY
+
+my $calls = $api->calls;
+like(ask('[half x1]', uri => '/good'), qr/ 200 .*"answer/s, 'RST_STREAM');
+is($api->calls - $calls, 2, 'RST_STREAM, asked again');
+
+@answers = many({ uri => '/few' }, map { "[delay 0.1] $_" } 1 .. 20);
+is(scalar(grep { status($_) == 200 } @answers), 20, 'GOAWAY');
+ok(wait_for { connections('few.log') > 3 }, 'GOAWAY, new connections');
 
 like(ask('hi', uri => '/http1'), qr/ 200 .*: hi"/s, 'HTTP/1.1 alone');
 ok(wait_for { $front->read('calls.log') =~ m{^HTTP/1.1 200}m }, 'logged');
@@ -98,7 +125,7 @@ like(ask('hi', uri => '/unverified'), qr/ 200 .*: hi"/s, 'not verified');
 
 # not trusted
 
-my $calls = $api->calls;
+$calls = $api->calls;
 for my $uri (qw{ /system /wrong_ca /wrong_name }) {
 	my $response = ask('secret', uri => $uri);
 	is(status($response), 502, $uri);
@@ -119,6 +146,12 @@ $t->quit;
 done_testing();
 
 ###############################################################################
+
+# How many connections are in a log.
+sub connections {
+	my %seen = map { $_ => 1 } $front->read($_[0]) =~ /(\d+)$/mg;
+	return scalar keys %seen;
+}
 
 # A CA, a certificate of it for localhost, and another CA.
 sub make_certificates {
