@@ -20,6 +20,7 @@
 #include <new>
 #include <utility>
 
+#include "fold.hpp"
 #include "json.hpp"
 
 namespace chatbot {
@@ -120,16 +121,6 @@ void append_tokens(std::string& out, const char* name, std::int32_t tokens)
 {
     out += name;
     out += tokens < 0 ? "null" : std::to_string(tokens);
-}
-
-// What a server said, as it may stand in a log.
-std::string loggable(std::string_view text)
-{
-    std::string line(text.substr(0, max_error_size));
-    std::replace_if(
-        line.begin(), line.end(), [](char c) { return c < ' ' || c > '~'; },
-        '?');
-    return line;
 }
 
 // "OOM" of "OOM command not allowed when used memory > 'maxmemory'."
@@ -438,7 +429,7 @@ bool RedisCache::greeted(const char* command)
     if (reply->type == REDIS_REPLY_ERROR) {
         // The code only: the rest may repeat the password.
         const std::string_view error(reply->str, reply->len);
-        return lose(command + (" is refused: " + loggable(code_of(error))));
+        return lose(command + (" is refused: " + std::string(code_of(error))));
     }
 
     return true;
@@ -540,7 +531,7 @@ bool RedisCache::refused(std::string_view error, CacheItem& item)
 {
     const std::string_view code = code_of(error);
     if (concerns_all(code)) {
-        return lose(loggable(error));
+        return lose(error);
     }
 
     if (item.kind == CacheItem::Kind::lookup && code == "WRONGTYPE") {
@@ -552,15 +543,16 @@ bool RedisCache::refused(std::string_view error, CacheItem& item)
     const int kind = static_cast<int>(item.kind);
     if (!std::exchange(refuses_[kind], true)) {
         tell(Notice::Level::error,
-             "refuses " + (names[kind] + (": " + loggable(error))));
+             "refuses " +
+                 (names[kind] + (": " + one_line(error, max_error_size))));
     }
     return true;
 }
 
 // Gives the connection up.  Returns false for convenience.
-bool RedisCache::lose(const std::string& reason)
+bool RedisCache::lose(std::string_view reason)
 {
-    std::string told = loggable(reason);
+    std::string told = one_line(reason, max_error_size);
 #ifdef CHATBOT_REDIS_TLS
     const char* tls_reason =
         settings_.tls ? ERR_reason_error_string(ERR_peek_last_error())

@@ -86,7 +86,7 @@ private:
     bool move();
     bool take(const redisReply& reply, CacheItem& item);
     bool refused(std::string_view error, CacheItem& item);
-    bool lose(const std::string& reason);
+    bool lose(std::string_view reason);
     void tell(Notice::Level level, const std::string& text);
 
     const RedisSettings settings_;

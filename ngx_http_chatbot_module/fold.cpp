@@ -65,6 +65,11 @@ bool is_white_space(utf8proc_int32_t c)
            c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+bool is_control(utf8proc_int32_t c)
+{
+    return c < 0x20 || (c >= 0x7F && c <= 0x9F);
+}
+
 bool starts_with_space(std::string_view text)
 {
     utf8proc_int32_t character;
@@ -131,6 +136,30 @@ std::string to_utf8(std::string_view text)
         text.remove_prefix(std::exchange(good, 0));
     }
     return out.append(text);
+}
+
+std::string one_line(std::string_view text, std::size_t max_size)
+{
+    const std::string clean = to_utf8(text);
+    std::string line;
+    bool gap = false;  // before what comes next
+
+    for (std::size_t at = 0; at < clean.size();) {
+        utf8proc_int32_t c;
+        auto character = std::string_view(clean).substr(at);
+        character = character.substr(0, read_character(character, c));
+        at += character.size();
+
+        if (is_control(c) || is_white_space(c)) {
+            gap = !line.empty();
+            continue;
+        }
+        if (line.size() + gap + character.size() > max_size) {
+            break;
+        }
+        line.append(std::exchange(gap, false), ' ').append(character);
+    }
+    return line;
 }
 
 std::string_view trim(std::string_view text)

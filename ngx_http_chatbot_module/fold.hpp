@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -17,6 +18,12 @@ namespace chatbot {
 
 // `text` with each ill-formed sequence and each U+0000 replaced by U+FFFD.
 [[nodiscard]] std::string to_utf8(std::string_view text);
+
+// What another machine said, as it may stand in a log: UTF-8, in one line and
+// without control characters (each run of these and of white space is one
+// space, or nothing at both ends), cut after a character to at most `max_size`
+// bytes.
+[[nodiscard]] std::string one_line(std::string_view text, std::size_t max_size);
 
 // `text`, which must be UTF-8, without white space (Unicode's White_Space) at
 // both ends.

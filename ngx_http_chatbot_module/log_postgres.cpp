@@ -4,12 +4,13 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <initializer_list>
 #include <iterator>
 #include <utility>
+
+#include "fold.hpp"
 
 namespace chatbot {
 namespace {
@@ -75,30 +76,14 @@ std::string_view error_field(const Result& result, int field)
     return text ? text : "";
 }
 
-std::string one_line(std::string_view text)
-{
-    std::string line;
-    for (char c : text.substr(0, max_message)) {
-        if (!std::isspace(static_cast<unsigned char>(c))) {
-            line += c;
-        } else if (!line.empty() && line.back() != ' ') {
-            line += ' ';
-        }
-    }
-
-    if (!line.empty() && line.back() == ' ') {
-        line.pop_back();
-    }
-    return line;
-}
-
 // What the server says, without the data that some messages end with:
 //     invalid input syntax for type integer: "..."
 std::string message(const Result& result)
 {
     std::string_view text = error_field(result, PG_DIAG_MESSAGE_PRIMARY);
     std::string code(error_field(result, PG_DIAG_SQLSTATE));
-    return one_line(text.substr(0, text.find(": \""))) + " (" + code + ")";
+    return one_line(text.substr(0, text.find(": \"")), max_message) + " (" +
+           code + ")";
 }
 
 bool is_known(std::string_view column)
@@ -375,7 +360,7 @@ std::string LogPostgres::Connection::why(const Result& result) const
         return "no reply in time";
     }
     if (error_field(result, PG_DIAG_SQLSTATE).empty()) {
-        return one_line(PQerrorMessage(conn_.get()));
+        return one_line(PQerrorMessage(conn_.get()), max_message);
     }
     return message(result);
 }

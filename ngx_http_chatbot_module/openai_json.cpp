@@ -55,25 +55,13 @@ std::string without_keys(std::string_view text)
     return out;
 }
 
-// Makes a text of an upstream fit for the error log.
+// Makes a text of an upstream fit for the error log.  A key that starts before
+// the cut is masked before it is cut.
 std::string loggable(std::string_view text)
 {
     static constexpr std::size_t max_size = 500;
 
-    // A key that starts before the cut is masked before it is cut.
-    auto line = without_keys(to_utf8(text.substr(0, 2 * max_size)));
-    for (auto& c : line) {
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-            c = ' ';
-        }
-    }
-
-    std::string_view start = trim(line);
-    auto end = std::min(start.size(), max_size);
-    while (end < start.size() && (start[end] & 0xC0) == 0x80) {
-        --end;  // not in the middle of a character
-    }
-    return std::string(start.substr(0, end));
+    return one_line(without_keys(one_line(text, 2 * max_size)), max_size);
 }
 
 // The forms in use: {"error": {"message"...}} (OpenAI and most),

@@ -56,6 +56,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     assert(text.find(trimmed) != text.npos);
     assert(trim("\u3000 " + text + "\t\u2028") == trimmed);
 
+    auto line = one_line(bytes, 20);
+    assert(is_text(line) && line.size() <= 20);
+    assert(trim(line) == line && one_line(line, 20) == line);
+    assert(line.find_first_of("\x1b\n\x7F") == line.npos);
+
     auto folded = fold(text);
     assert(is_text(folded));
     assert(fold(folded) == folded);

@@ -38,6 +38,25 @@ TEST(Utf8Test, Repair)
     EXPECT_EQ(to_utf8("\xC0\x80é\xFF\xFE"), "\uFFFDé\uFFFD\uFFFD");
 }
 
+TEST(OneLineTest, ControlsAndWhiteSpace)
+{
+    EXPECT_EQ(one_line("", 9), "");
+    EXPECT_EQ(one_line(" \n\x1b\t", 9), "");
+    EXPECT_EQ(one_line("\r\nrefused\n\tIs it  there?\n", 99),
+              "refused Is it there?");
+    EXPECT_EQ(one_line("a\x1b[31mb\x7F\u009B\u2028c", 99), "a [31mb c");
+    EXPECT_EQ(one_line("é\xFF\0"s, 99), "é\uFFFD\uFFFD");
+}
+
+TEST(OneLineTest, CutAfterACharacter)
+{
+    EXPECT_EQ(one_line("что", 6), "что");
+    EXPECT_EQ(one_line("что", 5), "чт");
+    EXPECT_EQ(one_line("чт о", 6), "чт");
+    EXPECT_EQ(one_line("a b", 2), "a");
+    EXPECT_EQ(one_line("😀", 3), "");
+}
+
 TEST(TrimTest, BothEnds)
 {
     EXPECT_EQ(trim(""), "");

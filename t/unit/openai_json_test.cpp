@@ -209,7 +209,7 @@ TEST_F(ReadErrorTest, NoJson)
     EXPECT_EQ(read(502, ""), "<>");
     EXPECT_EQ(read(502, "{}"), "<{}>");
     EXPECT_EQ(read(502, "<h1>Bad\r\ngateway\xFF</h1>\n"),
-              "<<h1>Bad  gateway\uFFFD</h1>>");
+              "<<h1>Bad gateway\uFFFD</h1>>");
 }
 
 TEST_F(ReadErrorTest, ReasonIsShort)
