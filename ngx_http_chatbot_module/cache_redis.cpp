@@ -236,11 +236,10 @@ std::optional<Answer> read_cache_value(std::string_view value)
     Answer answer;
     answer.text = *text;
     answer.model = string_member(json.get(), "model").value_or("");
-    answer.created = number_or(answer.created, 1e12, json.get(), "created");
-    answer.prompt_tokens =
-        number_or(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
-    answer.completion_tokens = number_or(answer.completion_tokens, INT32_MAX,
-                                         json.get(), "completion_tokens");
+    take_number(answer.created, 1e12, json.get(), "created");
+    take_number(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
+    take_number(answer.completion_tokens, INT32_MAX, json.get(),
+                "completion_tokens");
     answer.complete = true;  // no other is kept
     return answer;
 }

@@ -38,13 +38,15 @@ using Json = std::unique_ptr<cJSON, JsonDeleter>;
 [[nodiscard]] std::optional<double> number_member(const cJSON* object,
                                                   const char* name);
 
-// A member that is a number from 0 to `max`, or else `otherwise`.
+// Takes a member that is a number from 0 to `max`; any other leaves `number`
+// as it is.
 template <class Int>
-[[nodiscard]] Int number_or(Int otherwise, double max, const cJSON* object,
-                            const char* name)
+void take_number(Int& number, double max, const cJSON* object, const char* name)
 {
-    auto number = number_member(object, name).value_or(-1);
-    return number >= 0 && number <= max ? static_cast<Int>(number) : otherwise;
+    auto found = number_member(object, name).value_or(-1);
+    if (found >= 0 && found <= max) {
+        number = static_cast<Int>(found);
+    }
 }
 
 // Appends `text`, which must be UTF-8, as a JSON string with its quotes.

@@ -159,13 +159,12 @@ std::string read_content(const cJSON* message)
 void read_head(const cJSON* json, Answer& answer)
 {
     answer.model = string_member(json, "model").value_or(answer.model);
-    answer.created = number_or(answer.created, 1e12, json, "created");
+    take_number(answer.created, 1e12, json, "created");
 
     const cJSON* usage = member(json, "usage");
-    answer.prompt_tokens =
-        number_or(answer.prompt_tokens, INT32_MAX, usage, "prompt_tokens");
-    answer.completion_tokens = number_or(answer.completion_tokens, INT32_MAX,
-                                         usage, "completion_tokens");
+    take_number(answer.prompt_tokens, INT32_MAX, usage, "prompt_tokens");
+    take_number(answer.completion_tokens, INT32_MAX, usage,
+                "completion_tokens");
 }
 
 // `answer` has all its text: whether it is one.
