@@ -54,21 +54,13 @@ bool read_number(std::string_view text, int min, int max, int& number)
 bool percent_decode(std::string_view text, std::string& out)
 {
     for (std::size_t at = 0; at < text.size(); at++) {
-        if (text[at] != '%') {
-            out += text[at];
-            continue;
-        }
-
-        const std::string_view hex = text.substr(at + 1, 2);
-        unsigned char byte;
-        const auto [stop, error] =
-            std::from_chars(hex.data(), hex.data() + hex.size(), byte, 16);
-        if (error != std::errc() || stop != hex.data() + 2) {
+        const int byte = read_escape(text.substr(at));
+        if (byte < 0 && text[at] == '%') {
             return false;
         }
 
-        out += static_cast<char>(byte);
-        at += 2;
+        out += byte < 0 ? text[at] : static_cast<char>(byte);
+        at += byte < 0 ? 0 : 2;
     }
 
     return true;

@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -194,6 +195,17 @@ std::string fold(std::string_view text)
         }
     }
     return folded;
+}
+
+int read_escape(std::string_view text)
+{
+    if (text.size() < 3 || text[0] != '%') {
+        return -1;
+    }
+
+    unsigned char byte = 0;
+    const char* end = text.data() + 3;
+    return std::from_chars(end - 2, end, byte, 16).ptr == end ? byte : -1;
 }
 
 std::string digest(std::initializer_list<std::string_view> parts)

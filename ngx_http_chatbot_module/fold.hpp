@@ -33,6 +33,10 @@ namespace chatbot {
 // only become equal: Unicode's canonical caseless matching (definition D145).
 [[nodiscard]] std::string fold(std::string_view text);
 
+// The byte that the escape "%XX" which `text` starts with stands for; -1 if it
+// starts with none.
+[[nodiscard]] int read_escape(std::string_view text);
+
 // SHA-256 in hex (64 letters) of the parts; where one part ends and the next
 // starts counts, so ("ab", "c") and ("a", "bc") differ.
 [[nodiscard]] std::string digest(std::initializer_list<std::string_view> parts);

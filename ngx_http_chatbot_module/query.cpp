@@ -1,7 +1,6 @@
 #include "query.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "fold.hpp"
@@ -62,16 +61,9 @@ std::string decode_form(std::string_view text)
             continue;
         }
 
-        unsigned char byte = 0;
-        auto digits = text.substr(i + 1, 2);
-        if (text[i] == '%' && digits.size() == 2 &&
-            std::from_chars(digits.data(), digits.data() + 2, byte, 16).ptr ==
-                digits.data() + 2) {
-            out += static_cast<char>(byte);
-            i += 2;
-        } else {
-            out += text[i];
-        }
+        int byte = read_escape(text.substr(i));
+        out += byte < 0 ? text[i] : static_cast<char>(byte);
+        i += byte < 0 ? 0 : 2;
     }
     return out;
 }
