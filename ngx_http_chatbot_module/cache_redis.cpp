@@ -261,7 +261,7 @@ try {
     }
 
     deadline_ = Clock::now() + milliseconds(settings_.timeout_ms);
-    if (context_ && !is_quiet(*context_)) {
+    if (context_ && (demoted_ || !is_quiet(*context_))) {
         context_.reset();
     }
 
@@ -287,6 +287,7 @@ std::vector<Notice> RedisCache::take_notices()
 // done.
 bool RedisCache::connect()
 {
+    demoted_ = false;
     context_.reset(
         settings_.host.empty()
             ? redisConnectUnixNonBlock(settings_.path.c_str())
@@ -529,6 +530,8 @@ bool RedisCache::refused(std::string_view error, CacheItem& item)
         item.status = CacheItem::Status::miss;
         return true;
     }
+
+    demoted_ = demoted_ || code == "READONLY";
 
     constexpr const char* names[] = {"a lookup", "to store", "a probe"};
     const int kind = static_cast<int>(item.kind);

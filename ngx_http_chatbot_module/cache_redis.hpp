@@ -95,6 +95,7 @@ private:
     Context context_;
     Clock::time_point deadline_;  // of this run
     bool unsent_ = false;         // some of the commands may be
+    bool demoted_ = false;        // the name may mean another Redis by now
 
     std::string lost_;      // why, as told; empty: all is well
     bool refuses_[3] = {};  // by CacheItem::Kind: told already

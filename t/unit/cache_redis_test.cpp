@@ -407,6 +407,29 @@ TEST_F(CacheRedisTest, FullRedisIsToldOnceAndStillRead)
     EXPECT_EQ(server_->connections(), 1);
 }
 
+// A master that became a replica keeps its connections.
+TEST_F(CacheRedisTest, ReplicaIsReadOnceMoreThenLookedUpAnew)
+{
+    fake([](Peer& peer, int n) {
+        peer.receive();
+        peer.send(n < 3 ? "-READONLY x\r\n$-1\r\n" : "+OK\r\n$-1\r\n");
+        peer.receive();
+        peer.send("+OK\r\n$-1\r\n");
+        peer.left();
+    });
+
+    EXPECT_EQ(run({store("a", "x"), lookup("b")}), "- miss");
+    EXPECT_EQ(told(), "refuses to store: READONLY x");
+    EXPECT_EQ(run({store("a", "x"), lookup("b")}), "- miss");
+    EXPECT_EQ(told(), "");
+    EXPECT_EQ(server_->connections(), 2);
+
+    EXPECT_EQ(run({store("a", "x"), lookup("b")}), "done miss");
+    EXPECT_EQ(run({store("a", "x"), lookup("b")}), "done miss");
+    EXPECT_EQ(told(), "");
+    EXPECT_EQ(server_->connections(), 3);
+}
+
 TEST_F(CacheRedisTest, PasswordIsNotTold)
 {
     settings_.password = "secret";
