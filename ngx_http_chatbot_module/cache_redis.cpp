@@ -142,6 +142,25 @@ redisReplyObjectFunctions* without_arrays(const redisReader& reader)
     return &functions;
 }
 
+#ifdef CHATBOT_REDIS_TLS
+// Made once: with it the certificates of all CAs are read.  Null if that fails.
+SSL_CTX* tls_settings()
+{
+    static SSL_CTX* const made = [] {
+        SSL_CTX* tls = SSL_CTX_new(TLS_client_method());
+        if (tls && !SSL_CTX_set_default_verify_paths(tls)) {
+            SSL_CTX_free(std::exchange(tls, nullptr));
+        }
+        if (tls) {
+            SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, nullptr);
+            SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
+        }
+        return tls;
+    }();
+    return made;
+}
+#endif
+
 // Whether there is nothing to read, not even the end: what came unasked would
 // be taken for the reply to the next command.
 bool is_quiet(const redisContext& context)
@@ -299,14 +318,14 @@ bool RedisCache::connect()
         return lose(context_->errstr);
     }
 
-    // Name resolution has taken its own time.
-    deadline_ = Clock::now() + milliseconds(settings_.timeout_ms);
-
     context_->reader->fn = without_arrays(*context_->reader);
     context_->reader->maxbuf = kept_buffer_size;
     if (settings_.tls && !start_tls()) {
         return false;
     }
+
+    // To resolve the name and to read certificates has taken its own time.
+    deadline_ = Clock::now() + milliseconds(settings_.timeout_ms);
 
     if (!settings_.password.empty() && settings_.user.empty()) {
         append({"AUTH", settings_.password});
@@ -323,17 +342,9 @@ bool RedisCache::connect()
 bool RedisCache::start_tls()
 {
 #ifdef CHATBOT_REDIS_TLS
-    using Factory = std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)>;
     using Session = std::unique_ptr<SSL, decltype(&SSL_free)>;
 
-    Factory factory(SSL_CTX_new(TLS_client_method()), SSL_CTX_free);
-    if (!factory || !SSL_CTX_set_default_verify_paths(factory.get())) {
-        return lose("TLS cannot be set up");
-    }
-    SSL_CTX_set_verify(factory.get(), SSL_VERIFY_PEER, nullptr);
-    SSL_CTX_set_min_proto_version(factory.get(), TLS1_2_VERSION);
-
-    Session session(SSL_new(factory.get()), SSL_free);
+    Session session(SSL_new(tls_settings()), SSL_free);
     if (!session) {
         return lose("TLS cannot be set up");
     }
