@@ -43,6 +43,11 @@ bool truncate(int fd, std::uint64_t size)
                [&] { return ftruncate(fd, static_cast<off_t>(size)); }) == 0;
 }
 
+std::string describe(const std::string& path, int error)
+{
+    return path + ": " + std::generic_category().message(error);
+}
+
 // Appends all of `lines` to a file of `size` bytes, or nothing.
 bool write_lines(int fd, std::uint64_t size, std::string_view lines)
 {
@@ -313,7 +318,7 @@ void Journal::retire()
 
 bool Journal::fail(const std::string& path, int error)
 {
-    error_ = path + ": " + std::generic_category().message(error);
+    error_ = describe(path, error);
     retry_at_ = std::chrono::steady_clock::now() + retry_interval;
     return false;
 }
@@ -387,9 +392,10 @@ std::uint64_t Journal::backlog() const
 }
 
 std::vector<Segment> find_orphans(const std::string& dir,
-                                  const std::string& prefix)
+                                  const std::string& prefix, std::string& error)
 {
     std::vector<Segment> orphans;
+    error.clear();
     for (const auto& path : segments_in(dir, prefix)) {
         Segment segment;
         segment.path = path.native();
@@ -398,6 +404,9 @@ std::vector<Segment> find_orphans(const std::string& dir,
                         O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         });
         if (segment.fd == -1) {
+            if (error.empty() && errno != ENOENT) {
+                error = describe(segment.path, errno);
+            }
             continue;
         }
 

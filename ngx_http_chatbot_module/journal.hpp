@@ -107,9 +107,11 @@ private:
 
 // Locks and returns the segments in `dir` whose name starts with `prefix` and
 // that no living process holds.  A torn last line is cut off; empty segments
-// are removed.
+// are removed.  `error` is why the first that cannot be opened cannot, empty if
+// there is none.
 [[nodiscard]] std::vector<Segment> find_orphans(const std::string& dir,
-                                                const std::string& prefix);
+                                                const std::string& prefix,
+                                                std::string& error);
 
 // Reads a slice into `lines`: whole lines, at most Journal::max_slice bytes of
 // it (more only if a single line is longer).  Returns false if it cannot be

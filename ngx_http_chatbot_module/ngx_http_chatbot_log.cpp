@@ -118,7 +118,13 @@ try {
     rejected_.clear();
 
     if (search_) {
-        adopted_ = find_orphans(dir_, orphans_);
+        std::string error;
+        adopted_ = find_orphans(dir_, orphans_, error);
+        if (error != orphan_error_ && !error.empty()) {
+            notices_.push_back(
+                {Notice::Level::error, "records are left behind in " + error});
+        }
+        orphan_error_ = error;
     }
 
     if (slice_.empty()) {

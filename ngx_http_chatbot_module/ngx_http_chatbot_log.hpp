@@ -51,6 +51,7 @@ private:
     std::string lines_;
     std::string rejected_;
     std::vector<Segment> adopted_;
+    std::string orphan_error_;  // as told
     std::vector<Notice> notices_;
     bool shipped_ = false;
 

@@ -208,6 +208,7 @@ SKIP: {
 # what is left behind is found, however busy PostgreSQL is
 
 my $busy = Test::Chatbot->new(with => $t, conf => $conf)->run;
+mkdir $busy->dir . '/chatbot-journal/log-no-file.jsonl';
 is(status(ask('before')), 200, 'before') && $rows++;
 arrived('before');
 
@@ -229,6 +230,8 @@ ok(wait_for(sub { grep { (readlink // '') eq $orphan } glob "/proc/$worker/fd/*"
 
 $postgres->sql('drop trigger slow on request_logs');
 arrived('left behind');
+is(scalar(() = $busy->error_log =~ /\[error\].*left behind in .*-no-file/g), 1,
+	'what cannot be read is told once');
 
 done_testing();
 

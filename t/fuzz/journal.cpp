@@ -101,7 +101,9 @@ private:
     void start()
     {
         journal_ = std::make_unique<Journal>(dir_.path(), "j", max_size);
-        journal_->adopt(find_orphans(dir_.path(), "j"));
+        std::string error;
+        journal_->adopt(find_orphans(dir_.path(), "j", error));
+        assert(error.empty());
     }
 
     const Directory& dir_;

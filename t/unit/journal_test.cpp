@@ -68,7 +68,7 @@ protected:
 
     std::size_t adopt()
     {
-        auto orphans = find_orphans(dir_, "db-");
+        auto orphans = find_orphans(dir_, "db-", orphan_error_);
         auto n = orphans.size();
         journal_->adopt(std::move(orphans));
         return n;
@@ -114,6 +114,7 @@ protected:
 
     std::string dir_;
     std::unique_ptr<Journal> journal_;
+    std::string orphan_error_;
 };
 
 std::string line(std::size_t size, char c = 'x')
@@ -389,7 +390,9 @@ TEST_F(JournalTest, OnlySegmentsWithThePrefixAreAdopted)
     fs::create_symlink("other-1-1.jsonl", dir_ + "/db-1-3.jsonl");
 
     EXPECT_EQ(adopt(), 0u);
-    EXPECT_EQ(find_orphans(dir_ + "/missing", "db-").size(), 0u);
+    EXPECT_EQ(orphan_error_, dir_ + "/db-1-2.jsonl: Is a directory");
+    EXPECT_EQ(find_orphans(dir_ + "/missing", "db-", orphan_error_).size(), 0u);
+    EXPECT_EQ(orphan_error_, "");
 }
 
 TEST_F(JournalTest, TornLastLineIsCutOff)
@@ -546,7 +549,7 @@ TEST_F(JournalTest, RejectsAreAppended)
 
     EXPECT_EQ(content(dir_ + "/rejected.jsonl"), "a\nb\nc\n");
     EXPECT_FALSE(set_aside(dir_ + "/missing", "a\n"));
-    EXPECT_EQ(find_orphans(dir_, "").size(), 0u);
+    EXPECT_EQ(find_orphans(dir_, "", orphan_error_).size(), 0u);
 }
 
 TEST_F(JournalTest, TornRejectDoesNotSpoilTheNext)
