@@ -120,7 +120,6 @@ sub all_is_well {
 	my $n = wait_for { $postgres->rows >= @ids + 20 } 15;
 	ok($n, "$name, all rows arrive");
 	is($load->lost($postgres), 0, "$name, none is lost");
-	is($postgres->rows, @ids + 20, "$name, none comes twice");
 	$postgres->sql("delete from request_logs where request_text like '%load%'");
 }
 

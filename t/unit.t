@@ -42,6 +42,7 @@ while (<$tests>) {
 	}
 }
 
+cmp_ok(Test::More->builder->current_test, '>', 0, 'tests were run');
 ok(close $tests, 'exit status') or diag($output);
 
 done_testing();

@@ -528,8 +528,8 @@ TEST_F(JournalTest, FullDiskIsARefusalUntilThereIsSpace)
     EXPECT_EQ(files().size(), 1u);
 
     fs::remove(dir_ + "/ballast");
-    while (!journal_->has_room()) {  // it looks again once a second
-        usleep(10 * 1000);
+    for (int i = 0; i < 1000 && !journal_->has_room(); i++) {
+        usleep(10 * 1000);  // it looks again once a second
     }
     EXPECT_TRUE(journal_->append("a\n"));
 
