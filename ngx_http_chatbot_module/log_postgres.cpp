@@ -94,9 +94,10 @@ bool is_known(std::string_view column)
 }
 
 // Whether the statement was refused for the data in it: data exceptions, broken
-// constraints, limits exceeded.  Not for a sequence that has come to its end or
-// a column that somebody added and that wants a value: that fails for each row,
-// until the administrator mends it.
+// constraints, limits exceeded.  Not for what is no fault of the row and fails
+// until the administrator mends it: a sequence that has come to its end or is
+// behind the ids that are there, a column that somebody added and that wants a
+// value, a partition that is missing.
 bool is_refusal(const Result& result)
 {
     std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
@@ -105,6 +106,13 @@ bool is_refusal(const Result& result)
     }
     if (code == "23502") {
         return is_known(error_field(result, PG_DIAG_COLUMN_NAME));
+    }
+    if (code == "23505") {  // "Key (id)=(1) already exists.", in any language
+        return error_field(result, PG_DIAG_MESSAGE_DETAIL).find("(id)=(") ==
+               std::string_view::npos;
+    }
+    if (code == "23514") {  // a missing partition is no constraint
+        return !error_field(result, PG_DIAG_CONSTRAINT_NAME).empty();
     }
     return code.starts_with("22") || code.starts_with("23") ||
            code.starts_with("54") || code == "21000";

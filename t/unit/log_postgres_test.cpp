@@ -301,7 +301,37 @@ TEST_F(LogPostgresTest, WhatFailsForAllRowsIsNoReasonToReject)
     sql("alter table " + table() + " alter tenant set default ''");
     EXPECT_EQ(insert(line("c")), "+");
 
-    EXPECT_EQ(rows("request_id"), "a b c");
+    // The sequence is behind, as after a restore.
+    sql("select setval('" + table() + "_id_seq', 1, false)");
+    EXPECT_EQ(insert(line("d")), "-");
+    sql("select setval('" + table() + "_id_seq', 100)");
+    EXPECT_EQ(insert(line("d")), "+");
+
+    EXPECT_EQ(rows("request_id"), "a b c d");
+}
+
+TEST_F(LogPostgresTest, MissingPartitionIsWaitedFor)
+{
+    sql("create table " + table() +
+        " (id serial, ip_address text, request_text text, status text,"
+        " timestamp timestamptz) partition by range (timestamp)");
+    EXPECT_EQ(insert(line("a")), "-");
+
+    sql("create table " + table() + "_2026 partition of " + table() +
+        " for values from ('2026-01-01') to ('2027-01-01')");
+    EXPECT_EQ(insert(line("a")), "+");
+    EXPECT_EQ(rows("request_id"), "a");
+}
+
+TEST_F(LogPostgresTest, ConstraintsOfTheAdministratorReject)
+{
+    EXPECT_EQ(insert(line("a")), "+");
+    sql("alter table " + table() + " add check (status <> 'odd')");
+    sql("create unique index on " + table() + " (request_text, status)");
+
+    std::string bad = line("b", "odd") + line("c");
+    EXPECT_EQ(insert(bad + line("d", "cached")), "+" + bad);
+    EXPECT_EQ(rows("request_id"), "a d");
 }
 
 TEST_F(LogPostgresTest, TableOfSomebodyElseIsUsedAsItIs)
