@@ -70,6 +70,14 @@ bool succeeded(const Result& result)
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
 
+// Nobody asks for a COPY, whose results have no end.
+bool is_copy(const Result& result)
+{
+    auto status = PQresultStatus(result.get());
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT ||
+           status == PGRES_COPY_BOTH;
+}
+
 std::string_view error_field(const Result& result, int field)
 {
     const char* text = PQresultErrorField(result.get(), field);
@@ -321,6 +329,9 @@ Result LogPostgres::Connection::query(const std::string& sql,
         if (!result) {
             return last;
         }
+        if (is_copy(result)) {
+            return nullptr;
+        }
         last = std::move(result);
     }
 }
@@ -368,7 +379,8 @@ std::string LogPostgres::Connection::why(const Result& result) const
         return "no reply in time";
     }
     if (error_field(result, PG_DIAG_SQLSTATE).empty()) {
-        return one_line(PQerrorMessage(conn_.get()), max_message);
+        auto text = one_line(PQerrorMessage(conn_.get()), max_message);
+        return text.empty() ? "answers nonsense" : text;
     }
     return message(result);
 }

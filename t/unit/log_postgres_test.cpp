@@ -11,8 +11,12 @@
 #include <memory>
 #include <thread>
 
+#include "fake_server.hpp"
+
 namespace chatbot {
 namespace {
+
+using std::string_view_literals::operator""sv;
 
 TEST(ConninfoTest, IsReadAsLibpqDoes)
 {
@@ -490,6 +494,40 @@ TEST_F(LogPostgresTest, ServerThatIsNotThereIsToldOnce)
     EXPECT_EQ(told.substr(0, 2), "E ");
     EXPECT_EQ(told.find('\n'), told.size() - 1);
     EXPECT_EQ(told.find("secret"), std::string::npos);
+}
+
+// A server that lets everybody in, and says this to whatever it is asked.
+class FakePostgresTest : public LogPostgresTest {
+protected:
+    std::string insert_told(std::string_view reply)
+    {
+        FakeServer server([&](Peer& peer, int) {
+            peer.receive();
+            peer.send("R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I"sv);
+            peer.receive();
+            peer.send(reply);
+            peer.left();
+        });
+        log_ = make("host=127.0.0.1 port=" + std::to_string(server.port()) +
+                    " user=me sslmode=disable gssencmode=disable");
+        std::string inserted = insert(line("a"));
+        return inserted + notices();
+    }
+};
+
+TEST_F(FakePostgresTest, CopyIsAFailure)
+{
+    for (auto reply : {"G\0\0\0\x07\0\0\0"sv, "H\0\0\0\x07\0\0\0"sv,
+                       "W\0\0\0\x07\0\0\0"sv}) {
+        EXPECT_EQ(insert_told(reply), "-E answers nonsense\n");
+    }
+}
+
+TEST_F(FakePostgresTest, ControlCharactersAreNotTold)
+{
+    EXPECT_EQ(insert_told("E\0\0\0\x1CSFATAL\0C57P03\0Mno\x1b[1m!\0\0"
+                          "Z\0\0\0\x05I"sv),
+              "-E no [1m! (57P03)\n");
 }
 
 // A server that takes connections and never says a word.
