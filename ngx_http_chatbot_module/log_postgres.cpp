@@ -29,6 +29,12 @@ constexpr const char* limit_statements = "set statement_timeout = 9000";
 constexpr const char* take_turns =
     "select pg_advisory_xact_lock(x'63686174626f74'::bigint); ";
 
+// Of a row of pg_attribute.
+constexpr const char* is_unique =
+    "exists (select from pg_index where indrelid = attrelid and indnatts = 1"
+    " and indkey[0] = attnum and indisunique and indisvalid and indimmediate"
+    " and indpred is null)";
+
 struct Column {
     const char* name;
     const char* type;
@@ -136,13 +142,19 @@ bool is_final(const Result& result)
            code.starts_with("0A");
 }
 
+// Quotes a name with '"', or a string with '\''.
+std::string quoted(std::string_view text, char quote)
+{
+    std::string out(1, quote);
+    for (char c : text) {
+        out.append(c == quote ? 2 : 1, c);
+    }
+    return out + quote;
+}
+
 std::string quote_name(std::string_view name)
 {
-    std::string out = "\"";
-    for (char c : name) {
-        out.append(c == '"' ? 2 : 1, c);
-    }
-    return out + "\"";
+    return quoted(name, '"');
 }
 
 std::string quoted_table(std::string_view table)
@@ -155,10 +167,16 @@ std::string quoted_table(std::string_view table)
            quote_name(table.substr(dot + 1));
 }
 
-std::string index_name(std::string_view table)
+// Makes the index, unless the column is missing or others were first: it is
+// looked for when it is our turn.  It has no name of ours, as the index of a
+// table that was renamed may have that.
+std::string make_unique(const std::string& table)
 {
-    table.remove_prefix(table.find('.') + 1);  // 0, if there is none
-    return quote_name(std::string(table) + "_request_id_key");
+    return "do $chatbot$ begin if exists (select from pg_attribute"
+           " where attrelid = to_regclass(" +
+           quoted(table, '\'') + ") and attname = 'request_id' and not " +
+           is_unique + ") then create unique index on " + table +
+           " (request_id); end if; end $chatbot$";
 }
 
 void append_item(std::string& list, const std::string& item)
@@ -389,7 +407,6 @@ LogPostgres::LogPostgres(std::string conninfo, std::string table,
                          Stopping stopping)
     : conninfo_(std::move(conninfo)),
       table_(quoted_table(table)),
-      index_name_(index_name(table)),
       stopping_(std::move(stopping))
 {
 }
@@ -460,10 +477,7 @@ bool LogPostgres::prepare()
 bool LogPostgres::look()
 {
     static const std::string sql =
-        "select attname, exists (select from pg_index"
-        " where indrelid = attrelid and indnatts = 1 and indkey[0] = attnum"
-        " and indisunique and indisvalid and indimmediate"
-        " and indpred is null)"
+        std::string("select attname, ") + is_unique +
         " from pg_attribute where attrelid = to_regclass($1)"
         " and attnum > 0 and not attisdropped";
 
@@ -507,9 +521,7 @@ bool LogPostgres::widen(std::string& refusal)
             ? "create table if not exists " + table_ + " (" + columns + ")"
             : "",
         "alter table " + table_ + " " + additions,
-        unique_ ? ""
-                : "create unique index if not exists " + index_name_ + " on " +
-                      table_ + " (request_id)",
+        unique_ ? "" : make_unique(table_),
     };
 
     for (const auto& step : steps) {

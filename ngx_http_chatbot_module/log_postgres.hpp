@@ -68,8 +68,7 @@ private:
     void tell(Notice::Level level, const std::string& text);
 
     const std::string conninfo_;
-    const std::string table_;       // quoted
-    const std::string index_name_;  // quoted
+    const std::string table_;  // quoted
     const Stopping stopping_;
 
     std::unique_ptr<Connection> connection_;

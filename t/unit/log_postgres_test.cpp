@@ -115,6 +115,14 @@ protected:
         return sql("select " + columns + " from " + table() + " order by id");
     }
 
+    // How many there are on request_id.
+    std::string unique_indexes()
+    {
+        return sql("select count(*) from pg_indexes where schemaname = '" +
+                   name_ + "' and tablename = 'request_logs'" +
+                   " and indexdef ~ 'UNIQUE.*\\(request_id\\)'");
+    }
+
     std::string count() { return sql("select count(*) from " + table()); }
 
     // "+" if the lines were inserted, "-" if they are to come again, followed
@@ -430,6 +438,28 @@ TEST_F(LogPostgresTest, TableThatWasDroppedIsMadeAgain)
     EXPECT_EQ(rows("request_id"), "b");
 }
 
+TEST_F(LogPostgresTest, TableThatWasArchivedKeepsItsIndexToItself)
+{
+    for (std::string archive : {"old", "older"}) {
+        EXPECT_EQ(insert(line("a") + line("a")), "+");
+        EXPECT_EQ(unique_indexes(), "1");
+        sql("alter table " + table() + " rename to " + archive);
+        EXPECT_EQ(insert(line("a")), "-");
+    }
+
+    EXPECT_EQ(insert(line("a")), "+");
+    EXPECT_EQ(unique_indexes(), "1");
+}
+
+TEST_F(LogPostgresTest, NamesMayHaveQuotes)
+{
+    log_ = std::make_unique<LogPostgres>(conninfo_, name_ + R"(.a'"b\c$$)",
+                                         [] { return false; });
+
+    EXPECT_EQ(insert(line("a")), "+");
+    EXPECT_EQ(notices(), "");
+}
+
 TEST_F(LogPostgresTest, LockedTableIsWaitedFor)
 {
     make_old_table();
@@ -481,6 +511,7 @@ TEST_F(LogPostgresTest, WorkersRaceForTheTable)
 
     EXPECT_EQ(done, n);
     EXPECT_EQ(count(), std::to_string(n + 1));
+    EXPECT_EQ(unique_indexes(), "1");
 }
 
 TEST_F(LogPostgresTest, ServerThatIsNotThereIsToldOnce)
