@@ -70,6 +70,32 @@ struct FreeOptions {
 using Result = std::unique_ptr<PGresult, ClearResult>;
 using Options = std::unique_ptr<PQconninfoOption, FreeOptions>;
 
+// Of these settings the first that is not empty.
+std::string value_of(const Options& options,
+                     std::initializer_list<std::string_view> keywords)
+{
+    for (auto keyword : keywords) {
+        for (auto* o = options.get(); o && o->keyword; o++) {
+            if (keyword == o->keyword && o->val && *o->val) {
+                return o->val;
+            }
+        }
+    }
+    return "";
+}
+
+// A list with commas such that it starts with item `first`, and ends with those
+// before it.
+std::string rotated(std::string list, std::size_t first)
+{
+    auto items = std::count(list.begin(), list.end(), ',') + 1;
+    for (first %= static_cast<std::size_t>(items); first > 0; first--) {
+        auto comma = list.find(',');
+        list = list.substr(comma + 1) + "," + list.substr(0, comma);
+    }
+    return list;
+}
+
 bool succeeded(const Result& result)
 {
     auto status = PQresultStatus(result.get());
@@ -230,21 +256,10 @@ bool valid_conninfo(const std::string& conninfo)
 std::string database_name(const std::string& conninfo)
 {
     Options options(PQconninfoParse(conninfo.c_str(), nullptr));
-
-    auto value = [&](std::initializer_list<std::string_view> keywords) {
-        for (auto keyword : keywords) {
-            for (auto* o = options.get(); o && o->keyword; o++) {
-                if (keyword == o->keyword && o->val && *o->val) {
-                    return std::string(o->val);
-                }
-            }
-        }
-        return std::string();
-    };
-
-    std::string port = value({"port"});
-    return value({"host", "hostaddr", "service"}) + ":" +
-           (port.empty() ? "5432" : port) + "/" + value({"dbname", "user"});
+    std::string port = value_of(options, {"port"});
+    return value_of(options, {"host", "hostaddr", "service"}) + ":" +
+           (port.empty() ? "5432" : port) + "/" +
+           value_of(options, {"dbname", "user"});
 }
 
 // A connection of libpq, used without any call that blocks.
@@ -257,7 +272,9 @@ public:
 
     void set_deadline(Clock::time_point deadline) { deadline_ = deadline; }
 
-    [[nodiscard]] bool open(const std::string& conninfo);
+    // Asks the hosts of the conninfo in turn, from `first_host` on.
+    [[nodiscard]] bool open(const std::string& conninfo,
+                            std::size_t first_host);
 
     // Whether the server did not hang up since the last query.
     [[nodiscard]] bool alive();
@@ -267,6 +284,8 @@ public:
     // there was no reply.
     [[nodiscard]] Result query(const std::string& sql,
                                const std::string* param = nullptr);
+
+    [[nodiscard]] bool timed_out() const { return timed_out_; }
 
     // Why the result is no success.
     [[nodiscard]] std::string why(const Result& result) const;
@@ -285,12 +304,28 @@ private:
     std::unique_ptr<PGconn, Finish> conn_;
 };
 
-bool LogPostgres::Connection::open(const std::string& conninfo)
+bool LogPostgres::Connection::open(const std::string& conninfo,
+                                   std::size_t first_host)
 {
+    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
+    auto hosts = [&](std::string_view keyword) {
+        return rotated(value_of(options, {keyword}), first_host);
+    };
+    const std::string host = hosts("host");
+    const std::string address = hosts("hostaddr");
+    const std::string port = hosts("port");
+
     // What comes after "dbname" wins over what is written in the conninfo.
-    const char* keywords[] = {"dbname", "client_encoding",
-                              "fallback_application_name", nullptr};
-    const char* values[] = {conninfo.c_str(), "UTF8", "ngx_http_chatbot_module",
+    const char* keywords[] = {"dbname",
+                              "host",
+                              "hostaddr",
+                              "port",
+                              "client_encoding",
+                              "fallback_application_name",
+                              nullptr};
+    const char* values[] = {conninfo.c_str(), host.c_str(),
+                            address.c_str(),  port.c_str(),
+                            "UTF8",           "ngx_http_chatbot_module",
                             nullptr};
 
     conn_.reset(PQconnectStartParams(keywords, values, 1));
@@ -424,7 +459,9 @@ try {
         return true;
     }
 
-    // Another server may answer next time, and the table be another.
+    // Another server may answer next time, and the table be another.  Libpq
+    // asks no host behind a silent one, so that one is not the first again.
+    first_host_ = connection_->timed_out() ? first_host_ + 1 : 0;
     connection_.reset();
     return false;
 } catch (...) {  // no memory
@@ -447,7 +484,7 @@ bool LogPostgres::connect()
 
     connection_ = std::make_unique<Connection>(stopping_);
     connection_->set_deadline(deadline);
-    if (!connection_->open(conninfo_)) {
+    if (!connection_->open(conninfo_, first_host_)) {
         return fail(connection_->why(nullptr));
     }
     return prepare() && run(limit_statements);

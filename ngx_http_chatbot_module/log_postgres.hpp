@@ -72,6 +72,7 @@ private:
     const Stopping stopping_;
 
     std::unique_ptr<Connection> connection_;
+    std::size_t first_host_ = 0;  // of the conninfo, to ask first
 
     // What the table has, as long as there is a connection.
     std::set<std::string, std::less<>> columns_;

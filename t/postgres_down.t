@@ -34,6 +34,13 @@ location /cut {
         "host=127.0.0.1 port=%%PORT_1%% user=postgres dbname=postgres";
     chatbot_log_table cut;
 }
+
+location /silent {
+    chatbot_pass %%API%%;
+    chatbot_postgres "host=127.0.0.1,127.0.0.1
+        port=%%PORT_2%%,%%POSTGRES_PORT%% user=postgres dbname=postgres";
+    chatbot_log_table silent;
+}
 EOF
 
 my $postgres = $t->postgres;
@@ -82,6 +89,12 @@ for (1 .. 3) {
 $load->stop;
 all_is_well($load, 'killed');
 
+# the first of two hosts takes connections, but says nothing
+
+my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+	LocalPort => port(2), Listen => 16, ReuseAddr => 1) or die $!;
+is(status(ask('hi', uri => '/silent')), 200, 'a silent host');
+
 $load = Test::Chatbot::Load->start->wait(100);
 for (1 .. 20) {
 	$postgres->sql('select pg_terminate_backend(pid)'
@@ -103,6 +116,9 @@ wait_for { $postgres->rows('cut') >= 40 };
 is($postgres->rows('cut'), 40, 'rows come once');
 cmp_ok($postgres->sql("select nextval('cut_id_seq')"), '>', 41,
 	'although some were sent twice');
+
+ok(wait_for(sub { $postgres->rows('silent') eq 1 }, 20),
+	'a silent host, the other one is asked');
 
 done_testing();
 
