@@ -20,9 +20,12 @@ using Clock = std::chrono::steady_clock;
 constexpr int wait_slice_ms = 100;  // how fast stopping() is seen
 constexpr std::size_t max_message = 500;
 
-// The server gives up before the client does, or else soon after: a statement
-// whose client is gone holds its locks no longer than this.
-constexpr const char* limit_statements = "set statement_timeout = 9000";
+// The server gives up before the client does, or else soon after: a transaction
+// whose client is gone holds its locks no longer than this, be it busy or idle.
+// Set for the transaction only, as others may share the session (pgbouncer).
+constexpr const char* begin_limited =
+    "begin; set local statement_timeout = 9000;"
+    " set local idle_in_transaction_session_timeout = 9000; ";
 
 // One at a time, of all workers and hosts, until the end of the transaction.
 // The key is "chatbot" in ASCII.
@@ -487,7 +490,7 @@ bool LogPostgres::connect()
     if (!connection_->open(conninfo_, first_host_)) {
         return fail(connection_->why(nullptr));
     }
-    return prepare() && run(limit_statements);
+    return prepare();
 }
 
 bool LogPostgres::prepare()
@@ -658,28 +661,25 @@ bool LogPostgres::insert_lines(std::string_view lines)
 
 LogPostgres::Outcome LogPostgres::insert_batch(std::string_view lines)
 {
-    if (!unique_ && !run(std::string("begin; ") + take_turns)) {
+    if (!run(std::string(begin_limited) + (unique_ ? "" : take_turns))) {
         return Outcome::failed;
     }
 
     const std::string array = json_array(lines);
     Result result = connection_->query(insert_, &array);
-    const bool done = succeeded(result);
-    if (!done && !is_refusal(result)) {
+    if (succeeded(result)) {
+        result = connection_->query("commit");  // checks what was deferred
+    }
+    if (succeeded(result)) {
+        return Outcome::done;
+    }
+
+    if (!is_refusal(result)) {
         fail(connection_->why(result));
         return Outcome::failed;
     }
-
-    // This also ends a transaction that failed.
-    if (!unique_ && !run("commit")) {
-        return Outcome::failed;
-    }
-
-    if (done) {
-        return Outcome::done;
-    }
     refusal_ = connection_->why(result);
-    return Outcome::refused;
+    return run("rollback") ? Outcome::refused : Outcome::failed;
 }
 
 // Inserts what was not refused in an earlier try.

@@ -344,6 +344,12 @@ TEST_F(LogPostgresTest, ConstraintsOfTheAdministratorReject)
     std::string bad = line("b", "odd") + line("c");
     EXPECT_EQ(insert(bad + line("d", "cached")), "+" + bad);
     EXPECT_EQ(rows("request_id"), "a d");
+
+    sql("alter table " + table() +
+        " add unique (status) deferrable initially deferred");
+    bad = line("e", "cached", "new");
+    EXPECT_EQ(insert(bad + line("f", "error")), "+" + bad);
+    EXPECT_EQ(rows("request_id"), "a d f");
 }
 
 TEST_F(LogPostgresTest, TableOfSomebodyElseIsUsedAsItIs)
