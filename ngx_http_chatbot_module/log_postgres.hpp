@@ -44,7 +44,8 @@ public:
                               std::string& rejected) noexcept;
 
     // Takes what should be logged since the last call.  A failure that lasts
-    // is told once.
+    // is told once; that records are refused, whenever insert() hands some
+    // over.
     [[nodiscard]] std::vector<Notice> take_notices();
 
     static constexpr int timeout_ms = 10000;
