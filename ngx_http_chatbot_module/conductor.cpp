@@ -25,12 +25,6 @@ Reply refusal(const char* detail)
     return reply;
 }
 
-std::string lock_key(const Route& route, std::string key)
-{
-    auto address = &route;
-    return key.append(reinterpret_cast<const char*>(&address), sizeof address);
-}
-
 }  // namespace
 
 struct Conductor::Seat {
@@ -49,6 +43,8 @@ struct Conductor::Flight {
     bool asking = false;  // the model was asked
     std::vector<std::unique_ptr<Seat>> seats{};
     std::string received{};  // in pieces
+
+    Topic topic() const { return {&route, key}; }
 };
 
 Conductor::Conductor(Services& services, std::size_t caches,
@@ -87,8 +83,8 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
     }
 
     if (route.cache_lock) {
-        auto it = by_key_.find(lock_key(route, key));
-        if (it != by_key_.end()) {
+        auto it = open_.find({&route, key});
+        if (it != open_.end()) {
             auto& flight = *it->second;
             seat->status = CacheStatus::collapsed;
             if (stream && !flight.received.empty()) {
@@ -120,12 +116,13 @@ void Conductor::leave(Seat* seat)
 Conductor::Flight& Conductor::take_off(const Route& route, std::string key)
 {
     auto id = ++last_id_;
-    auto flight = std::make_unique<Flight>(Flight{id, route, std::move(key)});
+    auto& flight = flights_.try_emplace(id, Flight{id, route, std::move(key)})
+                       .first->second;
     if (route.cache_lock) {
-        by_key_.emplace(lock_key(route, flight->key), flight.get());
+        open_.emplace(flight.topic(), &flight);
     }
 
-    return *flights_.emplace(id, std::move(flight)).first->second;
+    return flight;
 }
 
 bool Conductor::cache_up(const Route& route) const
@@ -178,9 +175,9 @@ void Conductor::ask_model(Flight& flight)
 void Conductor::dismiss(Flight& flight, Reply reply)
 {
     // A flight that was given up may still land when another took its place.
-    auto it = by_key_.find(lock_key(flight.route, flight.key));
-    if (it != by_key_.end() && it->second == &flight) {
-        by_key_.erase(it);
+    auto it = open_.find(flight.topic());
+    if (it != open_.end() && it->second == &flight) {
+        open_.erase(it);
     }
 
     auto shared = std::make_shared<const Reply>(std::move(reply));
@@ -265,8 +262,8 @@ void Conductor::on_unavailable(std::size_t cache, bool probed)
     // Those whose lookup is still queued need not wait for it.
     std::vector<Flight*> looking;
     for (auto& [id, flight] : flights_) {
-        if (!flight->asking && flight->route.cache == cache) {
-            looking.push_back(flight.get());
+        if (!flight.asking && flight.route.cache == cache) {
+            looking.push_back(&flight);
         }
     }
     for (auto flight : looking) {
@@ -456,7 +453,7 @@ void Conductor::leave_all()
 {
     closing_ = true;
     for (auto& [id, flight] : flights_) {
-        for (auto& seat : flight->seats) {
+        for (auto& seat : flight.seats) {
             seat->waiter = nullptr;
         }
     }
@@ -468,7 +465,7 @@ void Conductor::leave_all()
 void Conductor::close()
 {
     for (auto& [id, flight] : flights_) {
-        dismiss(*flight, refusal("The server was stopped."));
+        dismiss(flight, refusal("The server was stopped."));
     }
     flights_.clear();
     on_settle();
@@ -477,7 +474,7 @@ void Conductor::close()
 Conductor::Flight* Conductor::find(FlightId id)
 {
     auto it = flights_.find(id);
-    return it == flights_.end() ? nullptr : it->second.get();
+    return it == flights_.end() ? nullptr : &it->second;
 }
 
 }  // namespace chatbot

@@ -64,10 +64,10 @@ protected:
 // Threads:  everything happens on the event loop.
 // Memory:   where there is none left, the process ends; what it recorded is
 //           safe.
-// Promise:  every waiter that does not leave is answered exactly once, and
-// never
-//           from within ask(): at the latest a second after the model's
-//           timeout. Everything asked is recorded once, before it is answered.
+// Promise:  every waiter that does not leave is answered exactly once, never
+//           from within ask(), and a second after the timeouts of cache and
+//           model at the latest.  Everything asked is recorded once, before it
+//           is answered.
 class Conductor {
 public:
     // What the conductor wants done.  Results come back through the on_x()
@@ -138,6 +138,21 @@ public:
 private:
     struct Flight;
 
+    // What equal questions have in common.
+    struct Topic {
+        const Route* route;
+        std::string_view key;
+
+        bool operator==(const Topic&) const = default;
+    };
+    struct TopicHash {
+        std::size_t operator()(const Topic& topic) const
+        {
+            return std::hash<std::string_view>()(topic.key) ^
+                   std::hash<const Route*>()(topic.route);
+        }
+    };
+
     // A waiter that was answered, but not yet recorded.
     struct Settled {
         std::unique_ptr<Seat> seat;
@@ -187,8 +202,8 @@ private:
     bool closing_ = false;
     std::size_t in_flight_ = 0;
     FlightId last_id_ = 0;
-    std::unordered_map<FlightId, std::unique_ptr<Flight>> flights_;
-    std::unordered_map<std::string, Flight*> by_key_;  // those one may join
+    std::unordered_map<FlightId, Flight> flights_;
+    std::unordered_map<Topic, Flight*, TopicHash> open_;  // to join
     std::vector<Cache> caches_;
     std::vector<std::string> lines_;  // of each journal, while settling
     std::vector<Settled> settled_;

@@ -221,10 +221,10 @@ std::string digest(std::initializer_list<std::string_view> parts)
         throw std::runtime_error("OpenSSL has no SHA-256");
     }
 
-    std::string hex;
+    std::string hex(2 * size, '0');
     for (unsigned i = 0; i < size; ++i) {
-        hex += "0123456789abcdef"[hash[i] >> 4];
-        hex += "0123456789abcdef"[hash[i] & 15];
+        hex[2 * i] = "0123456789abcdef"[hash[i] >> 4];
+        hex[2 * i + 1] = "0123456789abcdef"[hash[i] & 15];
     }
     return hex;
 }
