@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fold.hpp"
+#include "record.hpp"
 
 namespace chatbot {
 namespace {
@@ -23,9 +24,9 @@ constexpr std::size_t max_message = 500;
 // The server gives up before the client does, or else soon after: a transaction
 // whose client is gone holds its locks no longer than this, be it busy or idle.
 // Set for the transaction only, as others may share the session (pgbouncer).
-constexpr const char* begin_limited =
-    "begin; set local statement_timeout = 9000;"
-    " set local idle_in_transaction_session_timeout = 9000; ";
+constexpr const char* limit_statement = "set local statement_timeout = 9000; ";
+constexpr const char* limit_pause =
+    "set local idle_in_transaction_session_timeout = 9000; ";
 
 // One at a time, of all workers and hosts, until the end of the transaction.
 // The key is "chatbot" in ASCII.
@@ -105,12 +106,11 @@ bool succeeded(const Result& result)
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
 
-// Nobody asks for a COPY, whose results have no end.
-bool is_copy(const Result& result)
+// Nobody asks for what comes by COPY; its results would have no end.
+bool is_copy_out(const Result& result)
 {
     auto status = PQresultStatus(result.get());
-    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT ||
-           status == PGRES_COPY_BOTH;
+    return status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
 }
 
 std::string_view error_field(const Result& result, int field)
@@ -288,12 +288,17 @@ public:
     [[nodiscard]] Result query(const std::string& sql,
                                const std::string* param = nullptr);
 
+    // The same of statements of which one is a COPY FROM STDIN.
+    [[nodiscard]] Result copy(const std::string& sql, const std::string& rows);
+
     [[nodiscard]] bool timed_out() const { return timed_out_; }
 
     // Why the result is no success.
     [[nodiscard]] std::string why(const Result& result) const;
 
 private:
+    Result last_result(const std::string* rows);
+    bool put(const std::string& rows);
     bool wait(short events);
     bool flush();
 
@@ -369,11 +374,22 @@ Result LogPostgres::Connection::query(const std::string& sql,
     int sent = param ? PQsendQueryParams(conn_.get(), sql.c_str(), 1, nullptr,
                                          &value, nullptr, nullptr, 0)
                      : PQsendQuery(conn_.get(), sql.c_str());
-    if (!sent || !flush()) {
-        return nullptr;
+    return sent ? last_result(nullptr) : nullptr;
+}
+
+Result LogPostgres::Connection::copy(const std::string& sql,
+                                     const std::string& rows)
+{
+    return PQsendQuery(conn_.get(), sql.c_str()) ? last_result(&rows) : nullptr;
+}
+
+Result LogPostgres::Connection::last_result(const std::string* rows)
+{
+    Result last;
+    if (!flush()) {
+        return last;
     }
 
-    Result last;
     for (;;) {
         while (PQisBusy(conn_.get())) {
             if (!wait(POLLIN) || !PQconsumeInput(conn_.get())) {
@@ -385,11 +401,20 @@ Result LogPostgres::Connection::query(const std::string& sql,
         if (!result) {
             return last;
         }
-        if (is_copy(result)) {
+        auto wanted = PQresultStatus(result.get()) == PGRES_COPY_IN;
+        if (is_copy_out(result) || (wanted && (!rows || !put(*rows)))) {
             return nullptr;
         }
         last = std::move(result);
     }
+}
+
+// Libpq keeps what the server does not take at once.
+bool LogPostgres::Connection::put(const std::string& rows)
+{
+    return PQputCopyData(conn_.get(), rows.data(),
+                         static_cast<int>(rows.size())) == 1 &&
+           PQputCopyEnd(conn_.get(), nullptr) == 1 && flush();
 }
 
 // The server may want to be read from before it takes more.
@@ -518,6 +543,7 @@ bool LogPostgres::look()
 {
     static const std::string sql =
         std::string("select attname, ") + is_unique +
+        ", (select relhasrules from pg_class where oid = attrelid)"
         " from pg_attribute where attrelid = to_regclass($1)"
         " and attnum > 0 and not attisdropped";
 
@@ -527,7 +553,7 @@ bool LogPostgres::look()
     }
 
     columns_.clear();
-    unique_ = false;
+    unique_ = has_rules_ = false;
     for (int row = 0; row < PQntuples(result.get()); row++) {
         std::string name = PQgetvalue(result.get(), row, 0);
         if (!is_known(name)) {
@@ -536,6 +562,7 @@ bool LogPostgres::look()
         if (name == "request_id") {
             unique_ = *PQgetvalue(result.get(), row, 1) == 't';
         }
+        has_rules_ = *PQgetvalue(result.get(), row, 2) == 't';
         columns_.insert(std::move(name));
     }
     return true;
@@ -596,6 +623,7 @@ void LogPostgres::write_insert()
     const std::string source =
         " from json_populate_recordset(null::" + table_ + ", $1::json) x";
     insert_ = "insert into " + table_ + " (" + list + ") select ";
+    copy_.clear();
 
     if (unique_) {
         insert_ += list + source + " on conflict (request_id) do nothing";
@@ -605,6 +633,16 @@ void LogPostgres::write_insert()
                    " y where y.request_id = x.request_id)";
     } else {
         insert_ += list + source;
+    }
+
+    // COPY knows triggers, but no rules.
+    if (unique_ && !has_rules_ &&
+        columns_.size() == std::size(record_columns)) {
+        for (auto name : record_columns) {
+            append_item(copy_, quote_name(name));
+        }
+        copy_ = limit_statement + ("copy " + table_) + " (" + copy_ +
+                ") from stdin";
     }
 }
 
@@ -636,6 +674,31 @@ bool LogPostgres::run(const std::string& sql)
     return succeeded(result) || fail(connection_->why(result));
 }
 
+// COPY is half the work for the server, but all or nothing: of lines that are
+// there already, or are refused, it takes none.  Then, or if it is no way into
+// this table, returns false; insert_lines() tells what is the matter.
+bool LogPostgres::copy_lines(std::string_view lines)
+{
+    if (copy_.empty()) {
+        return false;
+    }
+
+    std::string rows;
+    rows.reserve(lines.size());
+    while (!lines.empty()) {
+        if (!append_row(rows, next_line(lines))) {
+            return false;
+        }
+    }
+
+    Result result = connection_->copy(copy_, rows);
+    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
+    if (!code.empty() && !code.starts_with("22") && !code.starts_with("23")) {
+        copy_.clear();  // until the next connection
+    }
+    return succeeded(result);
+}
+
 // Lines that PostgreSQL refuses are found by halving.  The good halves are
 // committed at once: should something fail later, they come again and are
 // known.
@@ -661,7 +724,8 @@ bool LogPostgres::insert_lines(std::string_view lines)
 
 LogPostgres::Outcome LogPostgres::insert_batch(std::string_view lines)
 {
-    if (!run(std::string(begin_limited) + (unique_ ? "" : take_turns))) {
+    if (!run(std::string("begin; ") + limit_statement + limit_pause +
+             (unique_ ? "" : take_turns))) {
         return Outcome::failed;
     }
 
@@ -686,7 +750,7 @@ LogPostgres::Outcome LogPostgres::insert_batch(std::string_view lines)
 bool LogPostgres::insert_new(std::string_view lines)
 {
     if (refused_.empty()) {
-        return insert_lines(lines);
+        return copy_lines(lines) || insert_lines(lines);
     }
 
     std::string rest;

@@ -59,6 +59,7 @@ private:
     bool look();
     bool widen(std::string& refusal);
     bool run(const std::string& sql);
+    bool copy_lines(std::string_view lines);
     bool insert_lines(std::string_view lines);
     Outcome insert_batch(std::string_view lines);
     bool insert_new(std::string_view lines);
@@ -78,7 +79,9 @@ private:
     // What the table has, as long as there is a connection.
     std::set<std::string, std::less<>> columns_;
     bool unique_ = false;  // request_id is
+    bool has_rules_ = false;
     std::string insert_;
+    std::string copy_;  // empty: this table is not for it
 
     // Lines known to be refused.  Kept from one try to the next, so that many
     // of them are found in the end, however slow the server.

@@ -1,5 +1,6 @@
 #include "record.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <string_view>
@@ -65,6 +66,81 @@ void append_number(std::string& out, std::string_view name, int number)
     append_digits(out, number);
 }
 
+// Takes ',"name":' off a line, or '{"name":' off its start.
+bool take_name(std::string_view& line, std::string_view name)
+{
+    auto rest = line;
+    rest.remove_prefix(line.starts_with(',') || line.starts_with('{'));
+    for (auto part : {std::string_view("\""), name, std::string_view("\":")}) {
+        if (!rest.starts_with(part)) {
+            return false;
+        }
+        rest.remove_prefix(part.size());
+    }
+
+    line = rest;
+    return true;
+}
+
+// Takes an escape that append_json() makes, without its backslash.  COPY has
+// the same short ones; only what is no escape of its own may stand as it is.
+bool take_escape(std::string_view& line, std::string& out)
+{
+    auto c = line.front();
+    if (c != 'u') {
+        line.remove_prefix(1);
+        out += c == '"' ? "" : "\\";
+        out += c;
+        return true;
+    }
+
+    unsigned char byte = 0;
+    auto digits = line.substr(1, 4);
+    auto end = digits.data() + digits.size();
+    if (digits.size() != 4 ||
+        std::from_chars(digits.data(), end, byte, 16).ptr != end || byte == 0) {
+        return false;
+    }
+
+    line.remove_prefix(5);
+    out += static_cast<char>(byte);
+    return true;
+}
+
+// Takes the rest of a string, whose first quote is gone.
+bool take_string(std::string_view& line, std::string& out)
+{
+    for (;;) {
+        auto end = line.find_first_of("\"\\");
+        if (end == line.npos || end + 1 == line.size()) {
+            return false;
+        }
+
+        auto quote = line[end] == '"';
+        out.append(line, 0, end);
+        line.remove_prefix(end + 1);
+        if (quote) {
+            return true;
+        }
+        if (!take_escape(line, out)) {
+            return false;
+        }
+    }
+}
+
+bool take_value(std::string_view& line, std::string& out)
+{
+    if (line.starts_with('"')) {
+        line.remove_prefix(1);
+        return take_string(line, out);
+    }
+
+    auto size = std::min(line.find_first_not_of("0123456789"), line.size());
+    out.append(line, 0, size);
+    line.remove_prefix(size);
+    return size > 0;
+}
+
 }  // namespace
 
 void append_line(std::string& out, const Record& record)
@@ -95,6 +171,21 @@ void append_line(std::string& out, const Record& record)
         append_number(out, "completion_tokens", record.completion_tokens);
     }
     out += "}\n";
+}
+
+bool append_row(std::string& out, std::string_view line)
+{
+    for (auto name : record_columns) {
+        if (!take_name(line, name)) {
+            out += "\\N";
+        } else if (!take_value(line, out)) {
+            return false;
+        }
+        out += '\t';
+    }
+
+    out.back() = '\n';
+    return line == "}\n";
 }
 
 }  // namespace chatbot

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace chatbot {
 
@@ -25,5 +26,16 @@ struct Record {
 // the table's columns, `timestamp` in ISO 8601, UTC; what is null is left out.
 // The texts must be UTF-8 without U+0000.  Call it in any thread.
 void append_line(std::string& out, const Record& record);
+
+// The members of such a line, in the order in which they come.
+inline constexpr std::string_view record_columns[] = {
+    "timestamp",   "ip_address",  "request_text",  "response_text",
+    "status",      "request_id",  "model",         "cache_status",
+    "http_status", "duration_ms", "prompt_tokens", "completion_tokens"};
+
+// Appends a line as a row of PostgreSQL's COPY in its text format, with all
+// columns in the order above.  Returns false if the line is not as
+// append_line() writes it; what was appended is then of no use.
+[[nodiscard]] bool append_row(std::string& out, std::string_view line);
 
 }  // namespace chatbot

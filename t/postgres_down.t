@@ -149,7 +149,7 @@ sub read_only {
 }
 
 # Passes everything on to PostgreSQL, but cuts the first connection on which it
-# says that a COMMIT was done.
+# says that a COPY was done.
 sub start_cutter {
 	my ($port) = @_;
 
@@ -177,7 +177,7 @@ sub start_cutter {
 			my $peer = $peer{$socket} or next;
 			my $n = sysread $socket, my $bytes, 65536;
 			my $is_cut = !$was_cut && $is_server{$socket} && $n
-				&& $bytes =~ /COMMIT\0/;
+				&& $bytes =~ /COPY \d+\0/;
 			$was_cut ||= $is_cut;
 
 			if ($n && !$is_cut) {

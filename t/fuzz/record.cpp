@@ -2,6 +2,8 @@
 
 #include "record.hpp"
 
+#include <algorithm>
+
 #include "fuzz.hpp"
 #include "json.hpp"
 #include "strict_json.hpp"
@@ -43,6 +45,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     std::string line;
     append_line(line, record);
     assert(line.find('\n') == line.size() - 1);
+
+    std::string row;
+    assert(append_row(row, line));
+    assert(std::count(row.begin(), row.end(), '\t') == 11);
+    assert(row.find('\n') == row.size() - 1);
+
     line.pop_back();
     assert(is_text(line) && StrictJson::is_valid(line));
 

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "fake_server.hpp"
+#include "record.hpp"
 
 namespace chatbot {
 namespace {
@@ -228,6 +229,100 @@ TEST_F(LogPostgresTest, TextStaysAsItIs)
               "+");
 
     EXPECT_EQ(rows("request_text"), "\"'\\; -- $1 ä привет 🤖");
+}
+
+// As the journal has it: the way of most rows.
+std::string record(const std::string& id, const std::string& text = "Hi",
+                   const char* status = "success")
+{
+    Record record;
+    record.ip_address = "2001:db8::1";
+    record.request_text = text;
+    record.response_text = text;
+    record.status = status;
+    record.timestamp_ms = 1795414380123;
+    record.request_id = id;
+    record.cache_status = "HIT";
+    record.http_status = 200;
+    record.duration_ms = 12;
+    record.prompt_tokens = 3;
+
+    std::string line;
+    append_line(line, record);
+    return line;
+}
+
+TEST_F(LogPostgresTest, RecordsAreCopied)
+{
+    std::string all = "\\N \\. \xD0\xAF\xF0\x9F\xA4\x96";
+    for (char c = 1; c > 0; c++) {
+        all += c;
+    }
+
+    EXPECT_EQ(insert(record("a", all) + record("b", "\\.") + record("c", "")),
+              "+");
+    EXPECT_EQ(rows("request_id"), "a b c");
+    EXPECT_EQ(sql("select request_text from " + table() +
+                  " where request_id = 'a' and request_text = response_text"),
+              all);
+    EXPECT_EQ(rows("ip_address, extract(epoch from timestamp), status, model,"
+                   " cache_status, http_status, duration_ms, prompt_tokens,"
+                   " completion_tokens")
+                  .substr(0, 52),
+              "2001:db8::1|1795414380.123000|success||HIT|200|12|3|");
+}
+
+TEST_F(LogPostgresTest, WhatCannotBeCopiedIsInserted)
+{
+    EXPECT_EQ(insert(record("a")), "+");
+    sql("create table " + name_ +
+        ".how (query text);"
+        "create function " +
+        name_ +
+        ".note() returns trigger language plpgsql"
+        " as $$ begin insert into " +
+        name_ +
+        ".how"
+        " values (substring(current_query() from '(copy|insert) '));"
+        " return new; end $$;"
+        "create trigger note before insert on " +
+        table() + " for each row execute function " + name_ + ".note()");
+    auto how = [&] {
+        return sql("delete from " + name_ + ".how returning query");
+    };
+
+    EXPECT_EQ(insert(record("b")), "+");
+    EXPECT_EQ(how(), "copy");
+
+    EXPECT_EQ(insert(record("b") + record("c")), "+");
+    EXPECT_EQ(how(), "insert insert");  // "b" to no effect
+    EXPECT_EQ(insert(record("d") + line("e")), "+");
+    EXPECT_EQ(how(), "insert insert");
+
+    auto bad = record("bad", "Hi", "a status that is too long");
+    EXPECT_EQ(insert(record("f") + bad + record("g")), "+" + bad);
+    EXPECT_EQ(rows("request_id"), "a b c d e f g");
+    how();
+
+    EXPECT_EQ(insert(record("h")), "+");
+    EXPECT_EQ(how(), "copy");
+    sql("create rule other as on insert to " + table() +
+        " where new.request_id = 'none' do instead nothing");
+    log_ = make(conninfo_);
+    EXPECT_EQ(insert(record("i")), "+");
+    EXPECT_EQ(how(), "insert");
+}
+
+TEST_F(LogPostgresTest, RowSecurityIsNoObstacle)
+{
+    EXPECT_EQ(insert(record("a")), "+");
+    sql("alter table " + table() + " enable row level security");
+    sql("create policy all_rows on " + table() + " using (true)");
+    connect_with("select, insert");
+
+    EXPECT_EQ(insert(record("b") + record("a")), "+");
+    EXPECT_EQ(insert(record("c")), "+");
+    EXPECT_EQ(rows("request_id"), "a b c");
 }
 
 TEST_F(LogPostgresTest, LineOfMegabytes)

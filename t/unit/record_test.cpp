@@ -69,6 +69,39 @@ TEST(RecordTest, OneLineEach)
     EXPECT_EQ(out, line(record) + line(record));
 }
 
+std::string row(const std::string& line)
+{
+    std::string out;
+    return append_row(out, line) ? out : "none";
+}
+
+TEST(RecordTest, Rows)
+{
+    Record record;
+    record.ip_address = "::1";
+    record.request_text = "\\N\t\"\n\x01";
+    record.http_status = 200;
+
+    EXPECT_EQ(row(line(record)),
+              "1970-01-01T00:00:00.000Z\t::1\t\\\\N\\t\"\\n\x01\t\terror\t"
+              "\\N\t\\N\t\\N\t200\t0\t\\N\t\\N\n");
+}
+
+TEST(RecordTest, OtherLinesAreNoRows)
+{
+    auto good = line(Record());
+    for (std::size_t size = 0; size < good.size(); ++size) {
+        EXPECT_EQ(row(good.substr(0, size)), "none");
+    }
+    EXPECT_EQ(row(good + good), "none");
+
+    Record record;
+    record.request_text = std::string(1, '\0');
+    EXPECT_EQ(row(line(record)), "none");
+    EXPECT_EQ(row("{\"timestamp\":null}\n"), "none");
+    EXPECT_EQ(row("{\"ip_address\":\"\",\"timestamp\":\"\"}\n"), "none");
+}
+
 TEST(RecordTest, Timestamps)
 {
     auto time = [](std::int64_t ms) {
