@@ -20,6 +20,7 @@ constexpr std::string_view extension = ".jsonl";
 constexpr std::string_view rejected_name = "rejected.jsonl";
 constexpr std::chrono::seconds retry_interval{1};
 constexpr std::chrono::seconds empty_interval{1};
+constexpr int max_lost = 100;
 
 // Repeats a system call that a signal interrupted.
 template <class Call>
@@ -262,7 +263,7 @@ bool Journal::make(Segment& segment)
 
     // A file of that name may be left from a process that had our id; and an
     // adopter may lock, and then remove, a new one before it is locked here.
-    for (;;) {
+    for (int lost = 0;;) {
         segment.path = stem + std::to_string(++made_) + std::string(extension);
         segment.fd = uninterrupted([&] {
             return open(segment.path.c_str(),
@@ -275,11 +276,17 @@ bool Journal::make(Segment& segment)
             return fail(segment.path, errno);
         }
 
-        if (lock(segment.fd, LOCK_EX | LOCK_NB) &&
-            still_there(segment.path, segment.fd, opened)) {
+        bool locked = lock(segment.fd, LOCK_EX | LOCK_NB);
+        int error = locked ? EWOULDBLOCK : errno;
+        if (locked && still_there(segment.path, segment.fd, opened)) {
             break;
         }
-        close(segment.fd);
+
+        // Not every file system has locks.
+        close_segment(segment);
+        if (error != EWOULDBLOCK || ++lost == max_lost) {
+            return fail(segment.path, error);
+        }
     }
 
     if (!reserve(segment)) {

@@ -1,14 +1,20 @@
 #include "journal.hpp"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -120,6 +126,20 @@ protected:
 std::string line(std::size_t size, char c = 'x')
 {
     return std::string(size - 1, c) + "\n";
+}
+
+// What a file system without locks does.
+bool forbid_flock()
+{
+    sock_filter steps[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_flock, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOLCK),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    sock_fprog program{std::size(steps), steps};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 std::string content(const fs::path& path)
@@ -490,6 +510,30 @@ TEST_F(JournalTest, MissingDirectoryIsAnError)
     EXPECT_FALSE(journal.has_room());
     EXPECT_FALSE(journal.append("a\n"));
     EXPECT_NE(journal.error().find("No such file"), std::string::npos);
+}
+
+TEST_F(JournalTest, FileSystemWithoutLocksIsAnError)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(10);
+        if (!forbid_flock()) {
+            _exit(2);
+        }
+        open();
+        bool ok = !journal_->has_room() &&
+                  journal_->error().find("No locks") != std::string::npos;
+        _exit(ok ? 0 : 1);
+    }
+
+    int status;
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    ASSERT_TRUE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 2) {
+        GTEST_SKIP() << "may not forbid a system call";
+    }
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    EXPECT_EQ(sizes(), "");
 }
 
 // A write that takes only a part is what a disk does that is full.
