@@ -150,6 +150,12 @@ bool still_there(const std::string& path, int fd, struct stat& opened)
            opened.st_ino == named.st_ino;
 }
 
+// Gives the blocks back that were reserved and not used.
+void trim(const Segment& segment)
+{
+    (void)!truncate(segment.fd, segment.size);
+}
+
 // Takes over the locked segment `fd`; returns false if there is nothing in it
 // to ship, or somebody else dealt with it before the lock was ours.
 bool take_over(Segment& segment)
@@ -164,6 +170,7 @@ bool take_over(Segment& segment)
     if (!cut_torn_line(segment.fd, segment.size)) {
         return false;
     }
+    trim(segment);
 
     if (segment.size == 0) {
         unlink(segment.path.c_str());
@@ -182,12 +189,16 @@ void close_segment(const Segment& segment)
 }  // namespace
 
 // A journal smaller than a few segments gets smaller segments, so that some can
-// be shipped while another is written.
-Journal::Journal(std::string dir, std::string name, std::uint64_t max_size)
+// be shipped while another is written; a large one larger segments, as each
+// that waits takes a descriptor.
+Journal::Journal(std::string dir, std::string name, std::uint64_t max_size,
+                 bool ships)
     : dir_(std::move(dir)),
       name_(std::move(name)),
       max_size_(max_size),
-      segment_size_(std::min(max_segment, max_size / 4))
+      ships_(ships),
+      segment_size_(std::max(max_size / usual_segments,
+                             std::min(usual_segment, max_size / 4)))
 {
 }
 
@@ -239,6 +250,12 @@ bool Journal::rotate()
         return false;
     }
 
+    if (total_size(segments_in(dir_, "")) + segment_size_ > max_size_) {
+        error_ = dir_ + ": its max_size is reached";
+        retry_at_ = std::chrono::steady_clock::now() + retry_interval;
+        return false;
+    }
+
     Segment segment;
     if (!make(segment)) {
         return false;
@@ -251,12 +268,6 @@ bool Journal::rotate()
 
 bool Journal::make(Segment& segment)
 {
-    if (total_size(segments_in(dir_, "")) + segment_size_ > max_size_) {
-        error_ = dir_ + ": its max_size is reached";
-        retry_at_ = std::chrono::steady_clock::now() + retry_interval;
-        return false;
-    }
-
     const std::string stem =
         dir_ + "/" + name_ + "-" + std::to_string(getpid()) + "-";
     struct stat opened;
@@ -315,10 +326,11 @@ void Journal::retire()
         return;
     }
 
-    if (current_.shipped == current_.size) {
-        close_segment(current_);
-    } else {
+    trim(current_);
+    if (ships_ && current_.shipped != current_.size) {
         queue_.push_back(std::move(current_));
+    } else {
+        close_segment(current_);
     }
     current_ = {};
 }
@@ -385,6 +397,11 @@ void Journal::empty_current()
 
 void Journal::adopt(std::vector<Segment> orphans)
 {
+    if (!ships_) {
+        std::for_each(orphans.begin(), orphans.end(), close_segment);
+        return;
+    }
+
     queue_.insert(queue_.begin(), std::make_move_iterator(orphans.begin()),
                   std::make_move_iterator(orphans.end()));
 }

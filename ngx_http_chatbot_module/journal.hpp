@@ -42,8 +42,10 @@ struct Slice {
 class Journal {
 public:
     // `dir` exists.  `max_size` bounds all segments in it, in bytes, give or
-    // take a segment for each process that writes there.
-    Journal(std::string dir, std::string name, std::uint64_t max_size);
+    // take a segment for each process that writes there.  Without `ships` the
+    // lines stay: what is full is closed, and nobody asks for a slice.
+    Journal(std::string dir, std::string name, std::uint64_t max_size,
+            bool ships = true);
 
     // Leaves behind what is not shipped, removes what is.
     ~Journal();
@@ -73,13 +75,15 @@ public:
     // next_slice() if it was too early then).
     void shipped(std::uint64_t n);
 
-    // Puts segments that find_orphans() found in front of the queue.
+    // Puts segments that find_orphans() found in front of the queue; one that
+    // does not ship closes them, as they are in order now.
     void adopt(std::vector<Segment> orphans);
 
     // Bytes not yet shipped.
     [[nodiscard]] std::uint64_t backlog() const;
 
-    static constexpr std::uint64_t max_segment = 4 * 1024 * 1024;
+    static constexpr std::uint64_t usual_segment = 4 * 1024 * 1024;
+    static constexpr std::uint64_t usual_segments = 256;  // at most
     static constexpr std::uint64_t max_slice = 1024 * 1024;
 
 private:
@@ -94,6 +98,7 @@ private:
     const std::string dir_;
     const std::string name_;
     const std::uint64_t max_size_;
+    const bool ships_;
     const std::uint64_t segment_size_;
 
     Segment current_;            // the one written to; fd -1: none

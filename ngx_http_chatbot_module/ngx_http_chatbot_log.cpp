@@ -38,7 +38,7 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
     : dir_(std::move(dir)),
       orphans_(std::move(orphans)),
       ship_(!target.conninfo.empty()),
-      journal_(dir_, name, max_size),
+      journal_(dir_, name, max_size, ship_),
       postgres_(target.conninfo, target.table, is_stopping),
       task_(
           pool, [this] { run(); }, [this] { finished(); }),
@@ -49,9 +49,7 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
       })
 {
     patrol_.hold_worker(false);
-    if (ship_) {
-        send();
-    }
+    send();
 }
 
 bool LogLane::has_room()
@@ -152,6 +150,12 @@ void LogLane::finished()
 {
     log_notices(std::exchange(notices_, {}));
     log_notices(postgres_.take_notices());
+
+    // Where nothing is shipped, what was left behind is put in order once.
+    if (!ship_) {
+        journal_.adopt(std::exchange(adopted_, {}));
+        return;
+    }
 
     if (std::exchange(search_, false)) {
         patrol_.set_timer(patrol_ms);

@@ -44,9 +44,9 @@ protected:
         fs::remove_all(dir_);
     }
 
-    void open(std::uint64_t max_size = 64 * 1024 * 1024)
+    void open(std::uint64_t max_size = 64 * 1024 * 1024, bool ships = true)
     {
-        journal_ = std::make_unique<Journal>(dir_, "db", max_size);
+        journal_ = std::make_unique<Journal>(dir_, "db", max_size, ships);
     }
 
     std::string read()
@@ -118,6 +118,18 @@ protected:
         return text;
     }
 
+    // Bytes on the disk, a little more than the sizes.
+    std::uint64_t allocated() const
+    {
+        std::uint64_t bytes = 0;
+        for (const auto& file : files()) {
+            struct stat st;
+            EXPECT_EQ(stat(file.c_str(), &st), 0);
+            bytes += static_cast<std::uint64_t>(st.st_blocks) * 512;
+        }
+        return bytes;
+    }
+
     std::string dir_;
     std::unique_ptr<Journal> journal_;
     std::string orphan_error_;
@@ -126,6 +138,12 @@ protected:
 std::string line(std::size_t size, char c = 'x')
 {
     return std::string(size - 1, c) + "\n";
+}
+
+std::ptrdiff_t descriptors()
+{
+    fs::directory_iterator it("/proc/self/fd");
+    return std::distance(begin(it), end(it));
 }
 
 // What a file system without locks does.
@@ -197,7 +215,7 @@ TEST_F(JournalTest, MuchThatIsShippedIsRemovedAtOnce)
 {
     ASSERT_TRUE(journal_->append("a\n"));
     ship();
-    ASSERT_TRUE(journal_->append(line(Journal::max_segment / 16)));
+    ASSERT_TRUE(journal_->append(line(Journal::usual_segment / 16)));
     ship();
 
     EXPECT_EQ(sizes(), "0");
@@ -235,7 +253,7 @@ TEST_F(JournalTest, LineLargerThanASliceComesWhole)
 
 TEST_F(JournalTest, LineLargerThanASegmentGetsItsOwn)
 {
-    std::string large = line(2 * Journal::max_segment);
+    std::string large = line(2 * Journal::usual_segment);
     ASSERT_TRUE(journal_->append("a\n"));
     ASSERT_TRUE(journal_->append(large));
     ASSERT_TRUE(journal_->append("b\n"));
@@ -246,7 +264,7 @@ TEST_F(JournalTest, LineLargerThanASegmentGetsItsOwn)
 
 TEST_F(JournalTest, FullSegmentIsFollowedByAnotherAndRemovedOnceShipped)
 {
-    const auto half = Journal::max_segment / 2;
+    const auto half = Journal::usual_segment / 2;
     for (char c : {'a', 'b', 'c'}) {
         ASSERT_TRUE(journal_->has_room());
         ASSERT_TRUE(journal_->append(line(half, c)));
@@ -258,10 +276,52 @@ TEST_F(JournalTest, FullSegmentIsFollowedByAnotherAndRemovedOnceShipped)
     EXPECT_EQ(sizes(), "0");
 }
 
+TEST_F(JournalTest, JournalWithoutPostgresKeepsNoDescriptors)
+{
+    open(64 * 1024 * 1024, false);
+    auto before = descriptors();
+    for (int i = 0; i < 4; i++) {
+        ASSERT_TRUE(journal_->append(line(Journal::usual_segment)));
+    }
+
+    EXPECT_EQ(files().size(), 4u);
+    EXPECT_EQ(descriptors(), before + 1);
+}
+
+TEST_F(JournalTest, LargeJournalHasLargeSegments)
+{
+    open(4 * Journal::usual_segments * Journal::usual_segment);
+    for (int i = 0; i < 4; i++) {
+        ASSERT_TRUE(journal_->append(line(Journal::usual_segment)));
+    }
+
+    EXPECT_EQ(files().size(), 1u);
+}
+
+TEST_F(JournalTest, ReservedBlocksAreGivenBack)
+{
+    const auto reserved = Journal::usual_segment;
+    ASSERT_TRUE(journal_->append("a\n"));
+    if (allocated() < reserved) {
+        GTEST_SKIP() << "this file system reserves nothing";
+    }
+
+    open();
+    EXPECT_LT(allocated(), reserved) << "left behind";
+
+    killed_after("b\n");
+    EXPECT_GT(allocated(), reserved);
+    open(64 * 1024 * 1024, false);
+    EXPECT_EQ(adopt(), 2u);
+    EXPECT_LT(allocated(), reserved) << "killed";
+    EXPECT_EQ(sizes(), "2,2");
+    EXPECT_EQ(adopt(), 2u) << "closed, not kept";
+}
+
 TEST_F(JournalTest, LastQuarterIsLeftToRequestsInFlight)
 {
-    open(Journal::max_segment);
-    const auto segment = Journal::max_segment / 4;
+    open(Journal::usual_segment);
+    const auto segment = Journal::usual_segment / 4;
     for (int i = 0; i < 4; i++) {
         ASSERT_TRUE(journal_->has_room());
         ASSERT_TRUE(journal_->append(line(segment * 4 / 5)));
