@@ -212,9 +212,13 @@ Journal::~Journal()
 
 bool Journal::has_room()
 {
-    bool roomy =
-        current_.fd != -1 && current_.size <= segment_size_ - segment_size_ / 4;
-    return roomy || rotate();
+    return is_roomy() || rotate();
+}
+
+bool Journal::is_roomy() const
+{
+    return current_.fd != -1 &&
+           current_.size <= segment_size_ - segment_size_ / 4;
 }
 
 bool Journal::append(std::string_view lines)
@@ -255,7 +259,11 @@ bool Journal::rotate()
         retry_at_ = std::chrono::steady_clock::now() + retry_interval;
         return false;
     }
+    return replace_current();
+}
 
+bool Journal::replace_current()
+{
     Segment segment;
     if (!make(segment)) {
         return false;
@@ -370,8 +378,9 @@ void Journal::shipped(std::uint64_t n)
     }
 }
 
-// Emptied, the segment gives its blocks back and has to ask for them again.
-// That takes longer than a hundred appends: so not after each of them.
+// To be emptied, the segment is replaced: its blocks are needed by what was let
+// in already, until there are others.  That takes longer than a hundred
+// appends: so not after each of them.
 void Journal::empty_current()
 {
     if (current_.size == 0 || current_.shipped != current_.size) {
@@ -384,6 +393,11 @@ void Journal::empty_current()
     }
 
     empty_at_ = now + empty_interval;
+    if (replace_current() || is_roomy()) {
+        return;
+    }
+
+    // A disk too full for both has room for one.
     if (!truncate(current_.fd, 0)) {
         fail(current_.path, errno);
         retire();

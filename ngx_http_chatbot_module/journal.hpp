@@ -71,8 +71,8 @@ public:
 
     // The first `n` bytes of the last next_slice() are committed, and nobody
     // reads that slice any more: a segment that is done with is removed, the
-    // current one emptied (at most once a second, unless it is large, and by
-    // next_slice() if it was too early then).
+    // current one replaced by an empty one (at most once a second, unless it is
+    // large, and by next_slice() if it was too early then).
     void shipped(std::uint64_t n);
 
     // Puts segments that find_orphans() found in front of the queue; one that
@@ -87,8 +87,10 @@ public:
     static constexpr std::uint64_t max_slice = 1024 * 1024;
 
 private:
+    bool is_roomy() const;
     bool fits(std::uint64_t n) const;
     bool rotate();
+    bool replace_current();
     bool make(Segment& segment);
     bool reserve(const Segment& segment);
     void retire();

@@ -642,6 +642,18 @@ TEST_F(JournalTest, FullDiskIsARefusalUntilThereIsSpace)
     EXPECT_TRUE(journal_->append(line(2 * 1024 * 1024)));
     EXPECT_EQ(journal_->backlog(), 2u * 1024 * 1024 + 2);
 
+    // Nor are they given back before there are others.
+    ship_all();
+    EXPECT_EQ(journal_->backlog(), 0u);
+    EXPECT_NE(sizes().find("2097154"), std::string::npos);
+    EXPECT_TRUE(journal_->has_room());
+    EXPECT_TRUE(journal_->append(line(1536 * 1024)));
+    EXPECT_FALSE(journal_->has_room());
+
+    // Full, it is emptied where it is.
+    ship_all();
+    EXPECT_TRUE(journal_->has_room());
+
     journal_.reset();
     EXPECT_EQ(umount(dir_.c_str()), 0);
 }
