@@ -175,7 +175,7 @@ void LogLane::finished()
     }
 
     auto backlog = journal_.backlog();
-    if (shipped_ && backlog >= Journal::max_slice) {
+    if (shipped_ && (backlog >= Journal::max_slice || patrol_due_)) {
         send();
     } else if (backlog > 0) {
         // While PostgreSQL is away, a worker on its way out leaves its journal.
