@@ -457,6 +457,18 @@ std::vector<Segment> find_orphans(const std::string& dir,
     return orphans;
 }
 
+std::vector<std::string> find_segments(const std::string& dir,
+                                       const std::string& prefix)
+{
+    std::vector<std::string> found;
+    for (const auto& path : segments_in(dir, prefix)) {
+        if (total_size({path}) != 0) {
+            found.push_back(path.native());
+        }
+    }
+    return found;
+}
+
 bool read_slice(const Slice& slice, std::string& lines)
 {
     const std::uint64_t total = slice.to - slice.from;

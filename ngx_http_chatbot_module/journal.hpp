@@ -120,6 +120,11 @@ private:
                                                 const std::string& prefix,
                                                 std::string& error);
 
+// The segments in `dir` whose name starts with `prefix` and that hold anything,
+// oldest first, whoever has them.
+[[nodiscard]] std::vector<std::string> find_segments(const std::string& dir,
+                                                     const std::string& prefix);
+
 // Reads a slice into `lines`: whole lines, at most Journal::max_slice bytes of
 // it (more only if a single line is longer).  Returns false if it cannot be
 // read.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "fold.hpp"
+
 namespace chatbot {
 
 namespace {
@@ -32,13 +34,52 @@ void log_notices(const std::vector<Notice>& notices)
     }
 }
 
+std::vector<SegmentNames> segment_names(const std::vector<LogTarget>& targets)
+{
+    std::vector<SegmentNames> names;
+    auto is_database = [](auto& target) { return !target.conninfo.empty(); };
+    auto databases = std::count_if(targets.begin(), targets.end(), is_database);
+
+    for (const auto& target : targets) {
+        if (!is_database(target)) {
+            names.push_back({"requests", "requests-"});
+            continue;
+        }
+
+        auto database = database_name(target.conninfo);
+        auto own = "log-" + digest({database, target.table}).substr(0, 8);
+        names.push_back({own, databases == 1 ? "log-" : own + "-"});
+    }
+    return names;
+}
+
+void tell_stranded(const std::string& dir,
+                   const std::vector<SegmentNames>& names)
+{
+    auto segments = find_segments(dir, "log-");
+    std::erase_if(segments, [&](std::string_view path) {
+        path.remove_prefix(dir.size() + 1);
+        return std::any_of(names.begin(), names.end(), [=](auto& name) {
+            return path.starts_with(name.orphans);
+        });
+    });
+    if (segments.empty()) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                  "chatbot: records of a database that is not configured stay "
+                  "in the journal, in %uz file(s), \"%s\" first",
+                  segments.size(), segments.front().c_str());
+}
+
 LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
-                 std::string dir, const std::string& name, std::string orphans,
+                 std::string dir, const SegmentNames& names,
                  std::uint64_t max_size)
     : dir_(std::move(dir)),
-      orphans_(std::move(orphans)),
+      orphans_(names.orphans),
       ship_(!target.conninfo.empty()),
-      journal_(dir_, name, max_size, ship_),
+      journal_(dir_, names.own, max_size, ship_),
       postgres_(target.conninfo, target.table, is_stopping),
       task_(
           pool, [this] { run(); }, [this] { finished(); }),

@@ -14,16 +14,31 @@ namespace chatbot {
 // Writes notices to the error log.  Event loop only.
 void log_notices(const std::vector<Notice>& notices);
 
+// How the segments of a target are named, and what those begin with that it
+// adopts.
+struct SegmentNames {
+    std::string own;
+    std::string orphans;
+};
+
+// A journal of its own for each target, told apart by what names the database,
+// so that a changed password finds the old records.  Where there is one
+// database only, it takes whatever was left behind.
+[[nodiscard]] std::vector<SegmentNames> segment_names(
+    const std::vector<LogTarget>& targets);
+
+// Warns of records that nobody takes to PostgreSQL.  Event loop only.
+void tell_stranded(const std::string& dir,
+                   const std::vector<SegmentNames>& names);
+
 // The log of one target: records go to the journal, and a thread follows the
 // journal and takes its lines to PostgreSQL, batch by batch.
 //
 // Threads:  every member is called on the event loop only.
 class LogLane {
 public:
-    // `orphans` is the prefix of the names of segments to adopt.
     LogLane(ngx_thread_pool_t* pool, const LogTarget& target, std::string dir,
-            const std::string& name, std::string orphans,
-            std::uint64_t max_size);
+            const SegmentNames& names, std::uint64_t max_size);
 
     [[nodiscard]] bool has_room();
     [[nodiscard]] bool record(std::string_view lines);

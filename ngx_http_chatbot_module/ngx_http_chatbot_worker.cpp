@@ -77,9 +77,7 @@ public:
         for (std::size_t i = 0; i < conf.caches.size(); ++i) {
             caches_.push_back(std::make_unique<Cache>(*this, conf, i));
         }
-        for (const auto& target : conf.logs) {
-            logs_.push_back(make_log(conf, target));
-        }
+        make_logs(conf);
         hold();
     }
 
@@ -172,24 +170,22 @@ private:
         PooledLane<RedisCache, CacheItem> lane;
     };
 
-    // A journal of its own for each target, told apart by what names the
-    // database, so that a changed password finds the old records.  Where there
-    // is one database only, it takes whatever was left behind.
-    static std::unique_ptr<LogLane> make_log(const MainConf& conf,
-                                             const LogTarget& target)
+    void make_logs(const MainConf& conf)
     {
-        auto path = conf.journal->name;
-        std::string name = "requests";
-        std::string orphans = name;
-        if (!target.conninfo.empty()) {
-            auto database = database_name(target.conninfo);
-            name = "log-" + digest({database, target.table}).substr(0, 8);
-            orphans = conf.logs.size() == 1 ? "log-" : name;
+        if (!conf.journal) {
+            return;
         }
 
-        return std::make_unique<LogLane>(
-            conf.thread_pool, target, std::string(view(path)), name, orphans,
-            static_cast<std::uint64_t>(conf.journal_max_size));
+        std::string dir(view(conf.journal->name));
+        auto names = segment_names(conf.logs);
+        for (std::size_t i = 0; i < names.size(); ++i) {
+            logs_.push_back(std::make_unique<LogLane>(
+                conf.thread_pool, conf.logs[i], dir, names[i],
+                static_cast<std::uint64_t>(conf.journal_max_size)));
+        }
+        if (ngx_worker == 0) {  // one of them is enough
+            tell_stranded(dir, names);
+        }
     }
 
     void on_model(std::vector<ModelCall>& refused)

@@ -232,6 +232,34 @@ $postgres->sql('drop trigger slow on request_logs');
 arrived('left behind');
 is(scalar(() = $busy->error_log =~ /\[error\].*left behind in .*-no-file/g), 1,
 	'what cannot be read is told once');
+$busy->quit;
+
+# what is left behind by a database that is not there any more
+
+my $off = 'location /off { chatbot_pass %%API%%; chatbot_postgres off; }';
+my $gone = Test::Chatbot->new(with => $t, workers => 2, conf => $off);
+my $stranded = $gone->dir . '/chatbot-journal/log-01234567-1-1.jsonl';
+mkdir $gone->dir . '/chatbot-journal';
+open $fh, '>', $stranded or die "$stranded: $!";
+print $fh '{"timestamp":"2026-11-23T06:13:00.123Z","ip_address":"::1",'
+	. '"request_text":"stranded","status":"error","http_status":200}' . "\n";
+close $fh;
+
+my $warnings = sub { scalar(() =
+	$gone->error_log =~ /\[warn\].*not configured.*\Q$stranded/g) };
+
+$gone->run;
+ok(wait_for { $warnings->() == 1 }, 'no database, a warning');
+
+$gone->reload("$conf $off"
+	. ' location /b { chatbot_pass %%API%%; chatbot_log_table b; }');
+ok(wait_for { $warnings->() == 2 }, 'two databases, a warning');
+ok(-s $stranded, 'two databases, it stays');
+
+$gone->reload("$conf $off");
+$rows++;
+arrived('one database takes it');
+is($warnings->(), 2, 'one database, no warning');
 
 done_testing();
 
