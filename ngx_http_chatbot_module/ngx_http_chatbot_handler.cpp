@@ -95,18 +95,10 @@ ngx_int_t handler(ngx_http_request_t* r)
         return NGX_HTTP_NOT_ALLOWED;
     }
 
-    if (r->method & NGX_HTTP_POST) {
-        auto rc = ngx_http_read_client_request_body(r, on_body);
-        return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
-    }
-
-    if (auto rc = ngx_http_discard_request_body(r); rc != NGX_OK) {
-        return rc;
-    }
-
-    r->main->count++;
-    on_body(r);
-    return NGX_DONE;
+    // The body of a GET is read, too: nginx would cut off a client whose body
+    // it discards and that waits for its answer.
+    auto rc = ngx_http_read_client_request_body(r, on_body);
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
 }
 
 Request* find_request(ngx_http_request_t* r)

@@ -23,6 +23,7 @@ location /chat {
     chatbot_postgres %%POSTGRES%%;
 
     add_header X-Connection "$connection:$connection_requests" always;
+    lingering_timeout 100ms;
 }
 EOF
 
@@ -107,6 +108,19 @@ my @replies = pipelined('/chat?query=hi', '/chat?query=one more', '/chat',
 is(join(' ', map { status($_) } @replies), '200 200 422 200', 'pipelined');
 is(header($replies[3], 'X-Connection') =~ s/.*://r, 4, 'on one connection');
 like($replies[1], qr/: one more"/, 'in their order');
+
+# a GET with a body that comes late
+
+my $late = dial();
+print $late "GET /chat?query=%5Bdelay%200.3%5D%20late HTTP/1.1\r\n"
+	. "Host: localhost\r\nContent-Length: 4\r\n\r\n";
+select undef, undef, undef, 0.05;
+print $late 'body';
+sysread $late, my $answer, 4096;
+like($answer, qr/ 200 .*late"/s, 'late body');
+print $late request(GET => '/chat?query=hi');
+like(join('', <$late>), qr/ 200 .*"answer 1: hi"/s,
+	'late body, and another request');
 
 # rows
 
