@@ -39,9 +39,11 @@ constexpr Text texts[] = {
     {429, "Too Many Requests", "Too many requests, try again later."},
     {431, "Request Header Fields Too Large", "The headers are too large."},
     {500, "Internal Server Error", "Something went wrong."},
+    {501, "Not Implemented", "The transfer encoding is unknown."},
     {502, "Bad Gateway", "The model failed."},
     {503, "Service Unavailable", "Try again later."},
     {504, "Gateway Timeout", "The model did not answer in time."},
+    {505, "HTTP Version Not Supported", "This version of HTTP is not known."},
     {400, "Error", "The request failed."},  // any other
 };
 
@@ -69,14 +71,11 @@ std::string_view raw_uri(const ngx_http_request_t* r)
             static_cast<std::size_t>(end - start)};
 }
 
-// For what nginx refuses before it has found a location.
+// For what nginx refuses before it has found a location: until then the
+// configuration is the server's, and only that has `locations`.
 bool starts_like_a_chatbot(ngx_http_request_t* r)
 {
-    if (r->uri.len) {
-        return false;
-    }
-
-    auto uri = raw_uri(r);
+    auto uri = r->uri.len ? view(r->uri) : raw_uri(r);
     auto path = uri.substr(0, uri.find_first_of("? "));
 
     // As nginx would: the exact location, or else the longest name.
