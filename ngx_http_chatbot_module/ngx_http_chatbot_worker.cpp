@@ -207,7 +207,8 @@ private:
     Event settle_;
 };
 
-std::unique_ptr<Worker> worker;
+// Not destroyed where nginx just exits, as the threads are still there.
+Worker* worker;
 
 }  // namespace
 
@@ -220,7 +221,14 @@ try {
         return NGX_OK;
     }
 
-    worker = std::make_unique<Worker>(*conf);
+    if (!ngx_event_actions.notify) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "chatbot: threads need the \"epoll\", \"kqueue\" or "
+                      "\"eventport\" event method");
+        return NGX_ERROR;
+    }
+
+    worker = new Worker(*conf);
     return NGX_OK;
 } catch (const std::exception& e) {
     ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "chatbot: %s", e.what());
@@ -229,7 +237,7 @@ try {
 
 void exit_worker(ngx_cycle_t*)
 {
-    worker.reset();
+    delete std::exchange(worker, nullptr);
 }
 
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::string key,
