@@ -296,10 +296,14 @@ char* set_journal(ngx_conf_t* cf, ngx_command_t*, void* conf)
 constexpr ngx_uint_t anywhere =
     NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
-// No exception may reach nginx.
+// No exception may reach nginx.  And "nginx -s", which looks for the pid only,
+// need not see the files and the environment that nginx was started with.
 template <Setter set>
 char* guarded(ngx_conf_t* cf, ngx_command_t* cmd, void* conf) noexcept
 try {
+    if (ngx_process == NGX_PROCESS_SIGNALLER) {
+        return conf_ok;
+    }
     return set(cf, cmd, conf);
 } catch (const std::exception& e) {
     return fail(cf, "\"%V\": %s", &args(cf)[0], e.what());
