@@ -111,8 +111,9 @@ try {
     auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
 
-    // An "if" or "limit_except" within a chatbot location is one, too.
-    if (!conf->pass.data && (clcf->noname || clcf->lmt_excpt)) {
+    // An "if" or "limit_except" within a chatbot location is one, too, unless
+    // it is told to do something else.
+    if (!conf->pass.data && clcf->noname && !clcf->handler) {
         conf->pass = prev->pass;
         if (conf->pass.data && clcf->lmt_excpt) {
             clcf->handler = handler;

@@ -11,6 +11,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 
 use lib 'lib';
 use Test::Chatbot;
+use Test::Chatbot::Server qw/ capture /;
 
 ###############################################################################
 
@@ -71,6 +72,18 @@ server {
         }
     }
 
+    location /replaced {
+        chatbot_pass %%API%%;
+
+        if ($arg_old) {
+            proxy_pass http://127.0.0.1:%%PORT_2%%;
+        }
+
+        limit_except GET {
+            proxy_pass http://127.0.0.1:%%PORT_2%%;
+        }
+    }
+
     location /outer {
         chatbot_pass %%API%%/outer;
         chatbot_system_prompt outer;
@@ -92,6 +105,11 @@ server {
     location / {
         chatbot_pass %%API%%;
     }
+}
+
+server {
+    listen 127.0.0.1:%%PORT_2%%;
+    return 200 old;
 }
 EOF
 
@@ -134,12 +152,20 @@ is(sent(get('/limit_except?query=hi')), '/v1 http-2 server [seed 1 user http]',
 like(post_json({ query => 'hi' }, uri => '/limit_except'),
 	qr/ 403 .*problem\+json/s, 'limit_except, denied');
 
+is(sent(get('/replaced?query=hi')), '/v1 http-2 server [seed 1 user http]',
+	'with others');
+is(body(get('/replaced?query=hi&old=1')), 'old', 'if, something else');
+is(body(post_json({ query => 'hi' }, uri => '/replaced')), 'old',
+	'limit_except, something else');
+
 # reload
 
 write_file('model', 'http-2');
 ok($t->reload, 'reload');
 is(sent(get('/files?query=hi')), '/v1/file http-2 server [seed 1 user http]',
 	'reload, another value in a file');
+is(capture($t->nginx->command('-s', 'reopen')), '',
+	'nginx -s, from an environment without the variables');
 
 # the names of the old service are enough
 

@@ -110,6 +110,14 @@ server {
         error_page 422 http://example.com/;
     }
 
+    location /replaced {
+        chatbot_pass %%API%%;
+
+        limit_except GET {
+            proxy_pass http://127.0.0.1:%%PORT_1%%;
+        }
+    }
+
     location /other {
         return 404;
     }
@@ -181,6 +189,20 @@ is(problem(post_form('query=' . 'a' x 1024)), '413 Content Too Large',
 	'client_max_body_size');
 is(problem(get('/chat?query=' . 'a' x 10000)), '414 URI Too Long', 'long URI');
 
+$reply = http("TRACE /chat HTTP/1.1\r\nHost: localhost\r\n\r\n");
+is(problem($reply), '405 Method Not Allowed', 'TRACE');
+is(header($reply, 'Allow'), 'GET, POST', 'TRACE, Allow');
+is(problem(get('/chat', headers => ['X: ' . 'x' x 40000])), '400 Bad Request',
+	'large header');
+is(problem(get('/chat', headers => ['Transfer-Encoding: gzip'])),
+	'501 Not Implemented', 'unknown encoding');
+is(problem(http("GET /chat HTTP/1.1\r\n$_\r\n")), '400 Bad Request',
+	"host: '$_'") for '', "Host: /\r\n";
+is(problem(http("GET /%63hat HTTP/1.1\r\n\r\n")), '400 Bad Request',
+	'no host, encoded path');
+is(problem(http("GET /chat HTTP/3.1\r\n\r\n")),
+	'505 HTTP Version Not Supported', 'version');
+
 $reply = get('/auth?query=hi');
 is(problem($reply), '401 Unauthorized', 'auth');
 is(header($reply, 'WWW-Authenticate'), 'Basic realm="closed"',
@@ -219,7 +241,11 @@ like(get('/other?query=' . 'a' x 10000), qr/ 414 .*<html>/s,
 	'other location, long URI');
 like(get('/chatroom?query=' . 'a' x 10000), qr/ 414 .*<html>/s,
 	'other location, similar name, long URI');
+like(post_json('{}', uri => '/replaced'), qr/ 502 .*<html>/s,
+	'limit_except that is no chatbot');
 like(get('/none'), qr/ 404 .*<html>/s, 'no location');
+like(http("TRACE $_ HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+	qr/ 405 .*<html>/s, "TRACE of $_") for '/other', '/none', '/chatroom';
 like(http('G' x 20000 . " /chat HTTP/1.1\r\n\r\n"), qr/ 414 .*<html>/s,
 	'long method');
 like(http("GET nonsense HTTP/1.1\r\n\r\n"), qr/<html>/, 'bad request');
