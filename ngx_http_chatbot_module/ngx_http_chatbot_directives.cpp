@@ -1,5 +1,9 @@
 #include "ngx_http_chatbot.hpp"
 
+#include <curl/curl.h>
+#include <openssl/err.h>
+#include <openssl/x509.h>
+
 #include <algorithm>
 #include <climits>
 #include <cstdio>
@@ -8,6 +12,7 @@
 #include <memory>
 
 #include "fold.hpp"
+#include "log_postgres.hpp"
 #include "openai_json.hpp"
 
 // The directives: how a value is read and checked.
@@ -32,7 +37,7 @@ void chomp(std::string& text)
     }
 }
 
-bool read_file(ngx_conf_t* cf, ngx_str_t path, std::string& text)
+bool read(ngx_conf_t* cf, ngx_str_t path, std::string& text)
 {
     if (ngx_conf_full_name(cf->cycle, &path, 1) != NGX_OK) {
         return false;
@@ -49,6 +54,19 @@ bool read_file(ngx_conf_t* cf, ngx_str_t path, std::string& text)
         text.append(block, n);
     }
     return !std::ferror(file.get());
+}
+
+char* read_file(ngx_conf_t* cf, ngx_str_t path, std::string& text)
+{
+    ngx_set_errno(0);
+    if (read(cf, path, text)) {
+        return conf_ok;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                       "file \"%V\" of \"%V\" cannot be read", &path,
+                       &args(cf)[0]);
+    return conf_error;
 }
 
 // Follows env:NAME and file:PATH.
@@ -71,9 +89,8 @@ char* resolve(ngx_conf_t* cf, ngx_str_t& value)
         found = *variable;
     } else if (text.starts_with("file:")) {
         ngx_str_t path{value.len - 5, value.data + 5};
-        if (!read_file(cf, path, found)) {
-            return fail(cf, "file \"%V\" of \"%V\" cannot be read", &path,
-                        directive);
+        if (auto rv = read_file(cf, path, found); rv != conf_ok) {
+            return rv;
         }
         chomp(found);
     } else {
@@ -95,6 +112,73 @@ char* set_value(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 
     *field = args(cf)[1];
     return resolve(cf, *field);
+}
+
+// Sets such a string in which `wrong` finds nothing.  What it finds is told
+// without the value, which may be a secret.
+template <const char* (*wrong)(std::string)>
+char* set_checked(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    if (auto rv = set_value(cf, cmd, conf); rv != conf_ok) {
+        return rv;
+    }
+
+    auto& value =
+        *reinterpret_cast<ngx_str_t*>(static_cast<char*>(conf) + cmd->offset);
+    auto error = wrong(std::string(view(value)));
+    return error ? fail(cf, "%s in \"%V\"", error, &args(cf)[0]) : conf_ok;
+}
+
+const char* wrong_key(std::string key)
+{
+    return key.find_first_of("\r\n") == key.npos ? nullptr
+                                                 : "more than one line";
+}
+
+const char* wrong_text(std::string text)
+{
+    return is_utf8(text) ? nullptr : "invalid UTF-8";
+}
+
+const char* wrong_redis(std::string url)
+{
+    RedisSettings settings;
+    return url == "off" ? nullptr : parse_redis_url(url, settings);
+}
+
+const char* wrong_postgres(std::string conninfo)
+{
+    bool right =
+        conninfo == "off" || (!conninfo.empty() && valid_conninfo(conninfo));
+    return right ? nullptr : "invalid connection string";
+}
+
+bool valid_table(std::string_view name)
+{
+    constexpr std::size_t max_identifier = 63;
+
+    auto dot = name.find('.');
+    for (auto part :
+         {name.substr(0, dot), dot == name.npos ? "x" : name.substr(dot + 1)}) {
+        if (part.empty() || part.size() > max_identifier ||
+            part.find_first_of(".\"\n") != part.npos || !is_utf8(part)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+char* set_table(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    if (auto rv = set_value(cf, cmd, conf); rv != conf_ok) {
+        return rv;
+    }
+
+    auto& name = static_cast<LocConfBase*>(conf)->log_table;
+    return valid_table(view(name))
+               ? conf_ok
+               : fail(cf, "invalid name \"%V\" in \"chatbot_log_table\"",
+                      &name);
 }
 
 // Sets a number, not less than `min`, with one of nginx's own functions, which
@@ -122,8 +206,18 @@ constexpr Setter set_seconds = set_number<time_t, ngx_conf_set_sec_slot, 1>;
 constexpr Setter set_count = set_number<ngx_int_t, ngx_conf_set_num_slot, 0>;
 constexpr Setter set_limit = set_number<ngx_uint_t, ngx_conf_set_num_slot, 1>;
 
-// Sets the name of a file that is there.
-char* set_file(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+bool has_certificates(const ngx_str_t& file)
+{
+    std::unique_ptr<X509_STORE, void (*)(X509_STORE*)> store(X509_STORE_new(),
+                                                             X509_STORE_free);
+    auto path = reinterpret_cast<char*>(file.data);
+    bool has = X509_STORE_load_locations(store.get(), path, nullptr) == 1;
+    ERR_clear_error();  // nginx would take it for its own
+    return has;
+}
+
+// Sets the name of a file with certificates.
+char* set_certificates(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
     auto& field =
         *reinterpret_cast<ngx_str_t*>(static_cast<char*>(conf) + cmd->offset);
@@ -133,12 +227,28 @@ char* set_file(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 
     field = args(cf)[1];
     std::string text;
-    if (ngx_conf_full_name(cf->cycle, &field, 1) != NGX_OK ||
-        !read_file(cf, field, text)) {
-        return fail(cf, "file \"%V\" of \"%V\" cannot be read", &field,
-                    &args(cf)[0]);
+    if (ngx_conf_full_name(cf->cycle, &field, 1) != NGX_OK) {
+        return conf_error;
     }
-    return conf_ok;
+    if (auto rv = read_file(cf, field, text); rv != conf_ok) {
+        return rv;
+    }
+    return has_certificates(field)
+               ? conf_ok
+               : fail(cf, "no certificate in file \"%V\" of \"%V\"", &field,
+                      &args(cf)[0]);
+}
+
+// Whether the model can be asked there, as far as that can be told.
+bool valid_url(const std::string& url)
+{
+    std::unique_ptr<CURLU, void (*)(CURLU*)> parsed(curl_url(),
+                                                    curl_url_cleanup);
+    return (url.starts_with("https://") || url.starts_with("http://")) &&
+           url.find_first_of(" \t\r\n?#@") == url.npos &&
+           url.find("///") == url.npos &&  // where curl is lenient
+           curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0) ==
+               CURLUE_OK;
 }
 
 char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
@@ -148,15 +258,11 @@ char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
     }
 
     auto& url = static_cast<LocConfBase*>(conf)->pass;
-    auto text = view(url);
-    auto host = text.starts_with("https://")  ? text.substr(8)
-                : text.starts_with("http://") ? text.substr(7)
-                                              : std::string_view();
-    if (host.empty() || host.front() == '/' ||
-        text.find_first_of(" \t\r\n?#@") != text.npos) {
+    if (!valid_url(std::string(view(url)))) {
         return fail(cf,
                     "invalid URL in \"chatbot_pass\": expected http:// or "
-                    "https:// with a host, and no user or query");
+                    "https:// with a host, a port if need be, and no user or "
+                    "query");
     }
 
     while (url.data[url.len - 1] == '/') {
@@ -327,9 +433,10 @@ ngx_command_t commands[] = {
      NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, guarded<set_pass>,
      NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConfBase, pass), nullptr},
 
-    CHATBOT_LOC("api_key", NGX_CONF_TAKE1, set_value, api_key),
+    CHATBOT_LOC("api_key", NGX_CONF_TAKE1, set_checked<wrong_key>, api_key),
     CHATBOT_LOC("model", NGX_CONF_1MORE, set_models, models),
-    CHATBOT_LOC("system_prompt", NGX_CONF_TAKE1, set_value, system_prompt),
+    CHATBOT_LOC("system_prompt", NGX_CONF_TAKE1, set_checked<wrong_text>,
+                system_prompt),
     CHATBOT_LOC("param", NGX_CONF_TAKE2, set_param, params),
     CHATBOT_LOC("query", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot,
                 query),
@@ -341,17 +448,18 @@ ngx_command_t commands[] = {
     CHATBOT_LOC("retries", NGX_CONF_TAKE1, set_count, retries),
     CHATBOT_LOC("ssl_verify", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
                 ssl_verify),
-    CHATBOT_LOC("ssl_trusted_certificate", NGX_CONF_TAKE1, set_file,
+    CHATBOT_LOC("ssl_trusted_certificate", NGX_CONF_TAKE1, set_certificates,
                 ssl_trusted_certificate),
-    CHATBOT_LOC("redis", NGX_CONF_TAKE1, set_value, redis),
+    CHATBOT_LOC("redis", NGX_CONF_TAKE1, set_checked<wrong_redis>, redis),
     CHATBOT_LOC("redis_timeout", NGX_CONF_TAKE1, set_msec, redis_timeout),
     CHATBOT_LOC("cache_valid", NGX_CONF_TAKE1, set_seconds, cache_valid),
     CHATBOT_LOC("cache_key", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot,
                 cache_key),
     CHATBOT_LOC("cache_lock", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
                 cache_lock),
-    CHATBOT_LOC("postgres", NGX_CONF_TAKE1, set_value, postgres),
-    CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_value, log_table),
+    CHATBOT_LOC("postgres", NGX_CONF_TAKE1, set_checked<wrong_postgres>,
+                postgres),
+    CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_table, log_table),
 
     {ngx_string("chatbot_max_in_flight"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
      guarded<set_limit>, NGX_HTTP_MAIN_CONF_OFFSET,

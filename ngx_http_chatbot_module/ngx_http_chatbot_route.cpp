@@ -45,9 +45,6 @@ char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
     }
     model.models = models(cf, lcf);
     model.system_prompt = view(lcf.system_prompt);
-    if (!is_utf8(model.system_prompt)) {
-        return fail(cf, "\"chatbot_system_prompt\" is not UTF-8");
-    }
     if (lcf.params) {
         auto elts = static_cast<ngx_keyval_t*>(lcf.params->elts);
         for (auto p = elts; p != elts + lcf.params->nelts; ++p) {
@@ -71,34 +68,30 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
     RedisSettings settings;
     settings.timeout_ms = static_cast<int>(lcf.redis_timeout);
 
-    auto name = "chatbot_redis";
-    std::string url(view(lcf.redis));
-    if (!lcf.redis.data) {
-        name = "REDIS_URL";
-        url = environment_or(cf, name, "");
-    }
-
+    auto url = lcf.redis.data ? std::string(view(lcf.redis))
+                              : environment_or(cf, "REDIS_URL", "");
     if (url == "off") {
         return conf_ok;
     }
 
-    if (!url.empty() || lcf.redis.data) {
+    if (!url.empty()) {
         if (auto error = parse_redis_url(url, settings)) {
-            return fail(cf, "%s in \"%s\"", error, name);
+            return fail(cf, "%s in \"REDIS_URL\"", error);
         }
         redis = settings;
         return conf_ok;
     }
 
     if (auto host = environment(cf, "REDIS_HOST")) {
-        auto port = environment_or(cf, "REDIS_PORT", "6379");
-        settings.host = *host;
-        settings.port =
-            ngx_atoi(reinterpret_cast<u_char*>(port.data()), port.size());
-        settings.password = environment_or(cf, "REDIS_PASSWORD", "");
-        if (settings.port < 1 || settings.port > 65535) {
+        auto text = environment_or(cf, "REDIS_PORT", "6379");
+        auto port =
+            ngx_atoi(reinterpret_cast<u_char*>(text.data()), text.size());
+        if (port < 1 || port > 65535) {
             return fail(cf, "invalid port in \"REDIS_PORT\"");
         }
+        settings.host = *host;
+        settings.port = static_cast<int>(port);
+        settings.password = environment_or(cf, "REDIS_PASSWORD", "");
         redis = settings;
     }
     return conf_ok;
@@ -137,42 +130,19 @@ std::string environment_conninfo(ngx_conf_t* cf)
            conninfo_member(cf, "password", "POSTGRES_PASSWORD");
 }
 
-bool valid_table(std::string_view name)
-{
-    constexpr std::size_t max_identifier = 63;
-
-    auto dot = name.find('.');
-    for (auto part :
-         {name.substr(0, dot), dot == name.npos ? "x" : name.substr(dot + 1)}) {
-        if (part.empty() || part.size() > max_identifier ||
-            part.find_first_of(".\"\n") != part.npos || !is_utf8(part)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
 {
     target.table = view(lcf.log_table);
-    if (!valid_table(target.table)) {
-        return fail(cf, "invalid name \"%V\" in \"chatbot_log_table\"",
-                    &lcf.log_table);
-    }
-
     target.conninfo = lcf.postgres.data ? std::string(view(lcf.postgres))
                                         : environment_conninfo(cf);
-    if (target.conninfo == "off" ||
-        (target.conninfo.empty() && !lcf.postgres.data)) {
+    if (target.conninfo == "off" || target.conninfo.empty()) {
         target = {};
         return conf_ok;
     }
 
-    if (target.conninfo.empty() || !valid_conninfo(target.conninfo)) {
-        return fail(cf, "invalid connection string in \"%s\"",
-                    lcf.postgres.data ? "chatbot_postgres" : "DATABASE_URL");
-    }
-    return conf_ok;
+    return valid_conninfo(target.conninfo)
+               ? conf_ok
+               : fail(cf, "invalid connection string in \"DATABASE_URL\"");
 }
 
 // The index of `value`, which is added if need be.
@@ -210,14 +180,16 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
                     "\"chatbot_log_journal off\" set "
                     "\"chatbot_postgres off\" too");
     }
-    if (model.api_key.empty()) {
+    auto known = mcf->models.size();
+    auto index = index_of(mcf->models, model);
+    if (model.api_key.empty() && index == known) {  // is told once
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "no \"chatbot_api_key\" and no OPENAI_API_KEY in "
                            "the environment: the model is asked without a key");
     }
 
     Route route;
-    route.model = &mcf->models[index_of(mcf->models, model)];
+    route.model = &mcf->models[index];
     route.cache_timeout_ms = static_cast<int>(lcf.redis_timeout);
     route.cache_valid_s = static_cast<int>(lcf.cache_valid);
     route.cache_lock = lcf.cache_lock;

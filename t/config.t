@@ -215,8 +215,16 @@ accepts($_) for 'chatbot_redis off;', 'chatbot_postgres off;',
 	'chatbot_postgres postgresql://a:b@c,d/e;',
 	'chatbot_log_table a.b;', 'chatbot_log_table "Ä ö";',
 	'chatbot_retries 0;', 'chatbot_ssl_verify off;',
-	'chatbot_system_prompt "";', 'chatbot_cache_valid 30d;',
-	"chatbot_ssl_trusted_certificate ${\$t->dir}/nginx.conf;";
+	'chatbot_system_prompt "";', 'chatbot_cache_valid 30d;';
+
+capture(qw/ openssl req -x509 -newkey rsa:2048 -nodes -subj \/CN=ca /,
+	'-keyout', $t->dir . '/key.pem', '-out', $t->dir . '/ca.pem');
+accepts("chatbot_ssl_trusted_certificate ${\$t->dir}/ca.pem;");
+refuses("chatbot_ssl_trusted_certificate ${\$t->dir}/nginx.conf;",
+	$t->dir . '/nginx.conf');
+like(conf("chatbot_$_;"), qr/cannot be read \(21: Is a directory\)/,
+	"why $_ cannot be read") for 'api_key file:/etc',
+	'ssl_trusted_certificate /etc';
 
 # what is refused, with directive and value
 
@@ -260,7 +268,8 @@ refuses("$_;") for 'chatbot_model', 'chatbot_param a', 'chatbot_redis',
 	'chatbot_thread_pool default', 'chatbot_log_journal off';
 
 for my $pass ('""', 'api.openai.com/v1', 'ftp://host/v1', 'http://',
-	'https:///v1', '"http://host/v1?secret=1"', 'http://me:secret@host/v1')
+	'https:///v1', 'http://host:abc/v1', 'http://:80',
+	'http://host:70000', '"http://host/v1?secret=1"', 'http://me:secret@host/v1')
 {
 	my $said = $t->check("location /chat {\nchatbot_pass $pass;\n}");
 	like($said, qr/\[emerg\].*"chatbot_pass"/, "chatbot_pass $pass");
@@ -278,6 +287,14 @@ like(conf("chatbot_$_ 1;\nchatbot_$_ 2;"),
 like(conf("chatbot_$_ off;\nchatbot_$_ off;"),
 	qr/"chatbot_$_" directive is duplicate/, "chatbot_$_ twice")
 	for qw/ redis postgres ssl_verify cache_lock /;
+
+# where the directive stands, even if no location needs it
+
+for my $wrong ('redis nonsense', 'postgres nonsense', 'log_table a.b.c') {
+	my $said = $t->check("chatbot_$wrong;\nlocation / {\n}\n");
+	my $line = line_of("chatbot_$wrong;");
+	like($said, qr/\[emerg\].*check.conf:$line$/m, "line of $wrong");
+}
 
 like($t->check('chatbot_pass http://a;'), qr/not allowed here/,
 	'chatbot_pass in a server');
@@ -311,6 +328,9 @@ like(with_http("chatbot_log_journal ${\$t->dir}/journal max_size=1m;"),
 
 # the environment
 
+is(scalar(() = without_key("limit_except GET { deny all; } if (\$arg_a) { }")
+	=~ /no "chatbot_api_key"/g), 1, 'no key, one warning');
+
 {
 	local @ENV{qw/ REDIS_URL DATABASE_URL OPENAI_MODEL POSTGRES_HOST
 		REDIS_HOST OPENAI_BASE_URL /} = ('') x 6;
@@ -320,6 +340,7 @@ like(with_http("chatbot_log_journal ${\$t->dir}/journal max_size=1m;"),
 }
 
 for ([REDIS_URL => 'redis://me:secret@host/x'], [REDIS_PORT => 'secret'],
+	[REDIS_PORT => 2 ** 32 + 6379],
 	[DATABASE_URL => 'postgres://me:secret@host/?x=y'])
 {
 	my ($name, $value) = @$_;
@@ -360,6 +381,15 @@ sub conf {
 	return $t->check("location /chat {\nchatbot_pass http://127.0.0.1:1/v1;\n"
 		. "$directives\n}");
 }
+
+# Of the configuration that was checked last.
+sub line_of {
+	my ($text) = @_;
+	my @lines = split /\n/, $t->read('check.conf');
+	return (grep { $lines[$_ - 1] eq $text } 1 .. @lines)[0] // 0;
+}
+
+sub without_key { conf("chatbot_api_key '';\n@_") }
 
 sub with_http {
 	my ($directives, $location) = @_;
