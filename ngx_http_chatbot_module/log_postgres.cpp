@@ -172,7 +172,7 @@ bool is_final(const Result& result)
 }
 
 // Quotes a name with '"', or a string with '\''.
-std::string quoted(std::string_view text, char quote)
+std::string enclosed(std::string_view text, char quote)
 {
     std::string out(1, quote);
     for (char c : text) {
@@ -183,7 +183,7 @@ std::string quoted(std::string_view text, char quote)
 
 std::string quote_name(std::string_view name)
 {
-    return quoted(name, '"');
+    return enclosed(name, '"');
 }
 
 std::string quoted_table(std::string_view table)
@@ -203,7 +203,7 @@ std::string make_unique(const std::string& table)
 {
     return "do $chatbot$ begin if exists (select from pg_attribute"
            " where attrelid = to_regclass(" +
-           quoted(table, '\'') + ") and attname = 'request_id' and not " +
+           enclosed(table, '\'') + ") and attname = 'request_id' and not " +
            is_unique + ") then create unique index on " + table +
            " (request_id); end if; end $chatbot$";
 }
