@@ -7,8 +7,8 @@
 
 namespace chatbot {
 
-// Text as Unicode sees it: checks, trimming, caseless comparison, and the key
-// under which an answer is kept.
+// Text as Unicode sees it: checks, trimming, caseless comparison, lines for a
+// log, and the key under which an answer is kept.
 //
 // Threads:  functions without state; call them anywhere.
 

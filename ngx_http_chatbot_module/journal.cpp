@@ -190,15 +190,16 @@ void close_segment(const Segment& segment)
 
 // A journal smaller than a few segments gets smaller segments, so that some can
 // be shipped while another is written; a large one larger segments, as each
-// that waits takes a descriptor.
+// that waits takes a descriptor, but not any, as their blocks are reserved.
 Journal::Journal(std::string dir, std::string name, std::uint64_t max_size,
                  bool ships)
     : dir_(std::move(dir)),
       name_(std::move(name)),
       max_size_(max_size),
       ships_(ships),
-      segment_size_(std::max(max_size / usual_segments,
-                             std::min(usual_segment, max_size / 4)))
+      segment_size_(std::clamp(max_size / usual_segments,
+                               std::min(usual_segment, max_size / 4),
+                               max_segment))
 {
 }
 

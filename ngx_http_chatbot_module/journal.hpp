@@ -83,7 +83,8 @@ public:
     [[nodiscard]] std::uint64_t backlog() const;
 
     static constexpr std::uint64_t usual_segment = 4 * 1024 * 1024;
-    static constexpr std::uint64_t usual_segments = 256;  // at most
+    static constexpr std::uint64_t usual_segments = 256;
+    static constexpr std::uint64_t max_segment = 64 * 1024 * 1024;
     static constexpr std::uint64_t max_slice = 1024 * 1024;
 
 private:

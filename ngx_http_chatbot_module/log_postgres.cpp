@@ -22,7 +22,9 @@ constexpr int wait_slice_ms = 100;  // how fast stopping() is seen
 constexpr std::size_t max_message = 500;
 
 // The server gives up before the client does, or else soon after: a transaction
-// whose client is gone holds its locks no longer than this, be it busy or idle.
+// whose client is gone holds its locks no longer than this, be it busy or idle
+// (but for one that waits for the rest of a COPY: that ends with TCP's
+// keepalive).
 // Set for the transaction only, as others may share the session (pgbouncer).
 constexpr const char* limit_statement = "set local statement_timeout = 9000; ";
 constexpr const char* limit_pause =
@@ -59,6 +61,8 @@ constexpr Column known_columns[] = {
     {"prompt_tokens", "integer", true},
     {"completion_tokens", "integer", true},
 };
+
+static_assert(std::size(known_columns) == std::size(record_columns));
 
 struct ClearResult {
     void operator()(PGresult* result) const { PQclear(result); }
@@ -151,8 +155,9 @@ bool is_refusal(const Result& result)
         return is_known(error_field(result, PG_DIAG_COLUMN_NAME));
     }
     if (code == "23505") {  // "Key (id)=(1) already exists.", in any language
-        return error_field(result, PG_DIAG_MESSAGE_DETAIL).find("(id)=(") ==
-               std::string_view::npos;
+        std::string_view detail = error_field(result, PG_DIAG_MESSAGE_DETAIL);
+        detail.remove_prefix(std::min(detail.find('('), detail.size()));
+        return !detail.starts_with("(id)=(");
     }
     if (code == "23514") {  // a missing partition is no constraint
         return !error_field(result, PG_DIAG_CONSTRAINT_NAME).empty();
@@ -488,7 +493,7 @@ try {
     }
 
     // Another server may answer next time, and the table be another.  Libpq
-    // asks no host behind a silent one, so that one is not the first again.
+    // asks no host behind a silent one, so the next try starts with the next.
     first_host_ = connection_->timed_out() ? first_host_ + 1 : 0;
     connection_.reset();
     return false;
@@ -675,28 +680,36 @@ bool LogPostgres::run(const std::string& sql)
 }
 
 // COPY is half the work for the server, but all or nothing: of lines that are
-// there already, or are refused, it takes none.  Then, or if it is no way into
-// this table, returns false; insert_lines() tells what is the matter.
-bool LogPostgres::copy_lines(std::string_view lines)
+// there already, or are refused, it takes none.
+LogPostgres::Outcome LogPostgres::copy_lines(std::string_view lines)
 {
     if (copy_.empty()) {
-        return false;
+        return Outcome::refused;
     }
 
     std::string rows;
     rows.reserve(lines.size());
     while (!lines.empty()) {
         if (!append_row(rows, next_line(lines))) {
-            return false;
+            return Outcome::refused;
         }
     }
 
     Result result = connection_->copy(copy_, rows);
-    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
-    if (!code.empty() && !code.starts_with("22") && !code.starts_with("23")) {
-        copy_.clear();  // until the next connection
+    if (succeeded(result)) {
+        return Outcome::done;
     }
-    return succeeded(result);
+
+    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
+    if (code.starts_with("42") || code.starts_with("0A")) {
+        copy_.clear();  // it is no way into this table
+        return Outcome::refused;
+    }
+    if (code.starts_with("22") || code.starts_with("23")) {
+        return Outcome::refused;
+    }
+    fail(connection_->why(result));
+    return Outcome::failed;
 }
 
 // Lines that PostgreSQL refuses are found by halving.  The good halves are
@@ -746,11 +759,18 @@ LogPostgres::Outcome LogPostgres::insert_batch(std::string_view lines)
     return run("rollback") ? Outcome::refused : Outcome::failed;
 }
 
-// Inserts what was not refused in an earlier try.
+// Inserts what was not refused in an earlier try.  After a failure some of it
+// may be there already, which is nothing for COPY.
 bool LogPostgres::insert_new(std::string_view lines)
 {
+    if (failure_.empty()) {
+        Outcome outcome = copy_lines(lines);
+        if (outcome != Outcome::refused) {
+            return outcome == Outcome::done;
+        }
+    }
     if (refused_.empty()) {
-        return copy_lines(lines) || insert_lines(lines);
+        return insert_lines(lines);
     }
 
     std::string rest;

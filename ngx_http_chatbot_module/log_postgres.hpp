@@ -59,7 +59,7 @@ private:
     bool look();
     bool widen(std::string& refusal);
     bool run(const std::string& sql);
-    bool copy_lines(std::string_view lines);
+    Outcome copy_lines(std::string_view lines);
     bool insert_lines(std::string_view lines);
     Outcome insert_batch(std::string_view lines);
     bool insert_new(std::string_view lines);

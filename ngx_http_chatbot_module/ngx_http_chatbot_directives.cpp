@@ -101,17 +101,23 @@ char* resolve(ngx_conf_t* cf, ngx_str_t& value)
     return value.data ? conf_ok : conf_error;
 }
 
+// What the directive sets.
+template <class Field>
+Field& field_of(void* conf, const ngx_command_t* cmd)
+{
+    return *reinterpret_cast<Field*>(static_cast<char*>(conf) + cmd->offset);
+}
+
 // Sets a string that may be env:NAME or file:PATH.
 char* set_value(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    auto field =
-        reinterpret_cast<ngx_str_t*>(static_cast<char*>(conf) + cmd->offset);
-    if (field->data) {
+    auto& field = field_of<ngx_str_t>(conf, cmd);
+    if (field.data) {
         return duplicate;
     }
 
-    *field = args(cf)[1];
-    return resolve(cf, *field);
+    field = args(cf)[1];
+    return resolve(cf, field);
 }
 
 // Sets such a string in which `wrong` finds nothing.  What it finds is told
@@ -123,9 +129,7 @@ char* set_checked(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
         return rv;
     }
 
-    auto& value =
-        *reinterpret_cast<ngx_str_t*>(static_cast<char*>(conf) + cmd->offset);
-    auto error = wrong(std::string(view(value)));
+    auto error = wrong(std::string(view(field_of<ngx_str_t>(conf, cmd))));
     return error ? fail(cf, "%s in \"%V\"", error, &args(cf)[0]) : conf_ok;
 }
 
@@ -186,8 +190,7 @@ char* set_table(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 template <class Field, Setter set_slot, Field min>
 char* set_number(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    auto& field =
-        *reinterpret_cast<Field*>(static_cast<char*>(conf) + cmd->offset);
+    auto& field = field_of<Field>(conf, cmd);
     if (field != static_cast<Field>(NGX_CONF_UNSET)) {
         return duplicate;
     }
@@ -219,8 +222,7 @@ bool has_certificates(const ngx_str_t& file)
 // Sets the name of a file with certificates.
 char* set_certificates(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    auto& field =
-        *reinterpret_cast<ngx_str_t*>(static_cast<char*>(conf) + cmd->offset);
+    auto& field = field_of<ngx_str_t>(conf, cmd);
     if (field.data) {
         return duplicate;
     }

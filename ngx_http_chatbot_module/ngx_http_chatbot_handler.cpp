@@ -62,7 +62,8 @@ void on_body(ngx_http_request_t* r) noexcept
 try {
     std::string body;
     auto request = make_request(r);
-    if (!request || read_body(r, body) != NGX_OK) {
+    if (!request ||
+        (r->method & NGX_HTTP_POST && read_body(r, body) != NGX_OK)) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }

@@ -75,8 +75,9 @@ std::string_view raw_uri(const ngx_http_request_t* r)
 // configuration is the server's, and only that has `locations`.
 bool starts_like_a_chatbot(ngx_http_request_t* r)
 {
-    auto uri = r->uri.len ? view(r->uri) : raw_uri(r);
-    auto path = uri.substr(0, uri.find_first_of("? "));
+    auto raw = raw_uri(r);
+    auto path =
+        r->uri.len ? view(r->uri) : raw.substr(0, raw.find_first_of("? "));
 
     // As nginx would: the exact location, or else the longest name.
     const Location* found = nullptr;

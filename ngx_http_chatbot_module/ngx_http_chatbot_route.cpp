@@ -41,7 +41,7 @@ char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
     model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
                                      : environment_or(cf, "OPENAI_API_KEY", "");
     if (model.api_key.find_first_of("\r\n") != std::string::npos) {
-        return fail(cf, "\"chatbot_api_key\" has more than one line");
+        return fail(cf, "\"OPENAI_API_KEY\" has more than one line");
     }
     model.models = models(cf, lcf);
     model.system_prompt = view(lcf.system_prompt);

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
 # Who may include what, besides the standard library and its own header.  What
-# decides or does I/O knows no nginx; nothing but its client knows a library.
+# decides or does I/O knows no nginx; no two of them know the same library.
 
 use warnings;
 use strict;
