@@ -53,6 +53,7 @@ sub bench_hits {
 
 	(my $locations = $conf) =~ s/%%LOG%%/$log/;
 	my $t = Test::Chatbot->new(conf => $locations,
+		main => 'thread_pool default threads=4;',     # as in nginx.conf
 		http => join "\n", 'keepalive_requests 1000000;', @http)->run;
 	many(map { "question $_" } 1 .. $questions);
 
