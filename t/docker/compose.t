@@ -104,6 +104,7 @@ note sprintf 'image: %.0f MB, of which Debian %.0f MB',
 # restart
 
 compose('restart');
+healthy('redis');       # nginx may be up before it, and answers without
 like(asked($question), qr/ 200 .*"cache"/s, 'restarted, still cached');
 
 # without a database
