@@ -164,8 +164,11 @@ write_file('model', 'http-2');
 ok($t->reload, 'reload');
 is(sent(get('/files?query=hi')), '/v1/file http-2 server [seed 1 user http]',
 	'reload, another value in a file');
-is(capture($t->nginx->command('-s', 'reopen')), '',
-	'nginx -s, from an environment without the variables');
+{
+	local $ENV{LSAN_OPTIONS} = 'detect_leaks=0';  # nginx itself leaks then
+	is(capture($t->nginx->command('-s', 'reopen')), '',
+		'nginx -s, from an environment without the variables');
+}
 
 # the names of the old service are enough
 
