@@ -24,8 +24,8 @@ constexpr std::size_t max_message = 500;
 // The server gives up before the client does, or else soon after: a transaction
 // whose client is gone holds its locks no longer than this, be it busy or idle
 // (but for one that waits for the rest of a COPY: that ends with TCP's
-// keepalive).
-// Set for the transaction only, as others may share the session (pgbouncer).
+// keepalive).  Set for the transaction only, as others may share the session
+// (pgbouncer).
 constexpr const char* limit_statement = "set local statement_timeout = 9000; ";
 constexpr const char* limit_pause =
     "set local idle_in_transaction_session_timeout = 9000; ";
@@ -140,11 +140,17 @@ bool is_known(std::string_view column)
         [&](const Column& known) { return column == known.name; });
 }
 
-// Whether the statement was refused for the data in it: data exceptions, broken
-// constraints, limits exceeded.  Not for what is no fault of the row and fails
-// until the administrator mends it: a sequence that has come to its end or is
-// behind the ids that are there, a column that somebody added and that wants a
-// value, a partition that is missing.
+// Data exceptions, broken constraints, limits exceeded.
+bool is_about_data(std::string_view code)
+{
+    return code.starts_with("22") || code.starts_with("23") ||
+           code.starts_with("54") || code == "21000";
+}
+
+// Whether the statement was refused for the data in it.  Not for what is no
+// fault of the row and fails until the administrator mends it: a sequence that
+// has come to its end or is behind the ids that are there, a column that
+// somebody added and that wants a value, a partition that is missing.
 bool is_refusal(const Result& result)
 {
     std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
@@ -162,8 +168,7 @@ bool is_refusal(const Result& result)
     if (code == "23514") {  // a missing partition is no constraint
         return !error_field(result, PG_DIAG_CONSTRAINT_NAME).empty();
     }
-    return code.starts_with("22") || code.starts_with("23") ||
-           code.starts_with("54") || code == "21000";
+    return is_about_data(code);
 }
 
 // Whether DDL was refused for what the table is or who we are (42: no rights,
@@ -701,11 +706,11 @@ LogPostgres::Outcome LogPostgres::copy_lines(std::string_view lines)
     }
 
     std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
+    if (is_about_data(code)) {
+        return Outcome::refused;  // insert_lines() finds out of which line
+    }
     if (code.starts_with("42") || code.starts_with("0A")) {
         copy_.clear();  // it is no way into this table
-        return Outcome::refused;
-    }
-    if (code.starts_with("22") || code.starts_with("23")) {
         return Outcome::refused;
     }
     fail(connection_->why(result));

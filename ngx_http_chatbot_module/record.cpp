@@ -83,7 +83,7 @@ bool take_name(std::string_view& line, std::string_view name)
 }
 
 // Takes an escape that append_json() makes, without its backslash.  COPY has
-// the same short ones; only what is no escape of its own may stand as it is.
+// the same short ones, but for the quote, which needs none there.
 bool take_escape(std::string_view& line, std::string& out)
 {
     auto c = line.front();
