@@ -1,5 +1,7 @@
 #include "ngx_http_chatbot.hpp"
 
+#include <openssl/rand.h>
+
 #include <array>
 #include <cstdio>
 #include <string>
@@ -124,6 +126,39 @@ const Variable variables[] = {
      [](auto& r) { return seconds(r.upstream_ms); }},
 };
 
+constexpr std::size_t id_size = 16;  // bytes, as in nginx
+
+// Random bytes for one $request_id; null if there are none.  Drawn for many at
+// once, as nginx's way to draw them one by one costs system calls for each.
+const u_char* random_bytes()
+{
+    static std::array<u_char, 256 * id_size> bytes;
+    static std::size_t used = bytes.size();
+
+    if (used == bytes.size()) {
+        if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) {
+            return nullptr;
+        }
+        used = 0;
+    }
+
+    used += id_size;
+    return bytes.data() + used - id_size;
+}
+
+// Gives $request_id a value as nginx would; leaves it to nginx if that fails.
+void make_request_id(ngx_http_request_t* r, ngx_http_variable_value_t* v)
+{
+    auto bytes = random_bytes();
+    if (!bytes) {
+        return;
+    }
+
+    std::array<u_char, 2 * id_size> text;
+    ngx_hex_dump(text.data(), const_cast<u_char*>(bytes), id_size);
+    (void)set(r, v, {reinterpret_cast<char*>(text.data()), text.size()});
+}
+
 ngx_http_variable_t* add(ngx_conf_t* cf, ngx_str_t name, ngx_uint_t flags,
                          ngx_http_get_variable_pt handler)
 {
@@ -152,8 +187,13 @@ ngx_int_t add_variables(ngx_conf_t* cf)
 
 std::string_view request_id(ngx_http_request_t* r)
 {
-    auto value = ngx_http_get_indexed_variable(
-        r, static_cast<ngx_uint_t>(main_conf(r)->request_id));
+    auto index = static_cast<ngx_uint_t>(main_conf(r)->request_id);
+    auto variable = &r->variables[index];
+    if (!variable->valid && !variable->not_found) {
+        make_request_id(r, variable);
+    }
+
+    auto value = ngx_http_get_indexed_variable(r, index);
     if (!value || value->not_found) {
         return {};
     }
