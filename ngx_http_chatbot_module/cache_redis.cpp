@@ -115,6 +115,40 @@ void append_tokens(std::string& out, const char* name, std::int32_t tokens)
     out += tokens < 0 ? "null" : std::to_string(tokens);
 }
 
+// Takes a number that is not negative off the front of `text`.
+template <class Int>
+bool remove_number(std::string_view& text, Int& number)
+{
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    text.remove_prefix(static_cast<std::size_t>(stop - text.data()));
+    return error == std::errc() && number >= 0;
+}
+
+bool remove_tokens(std::string_view& text, std::string_view name,
+                   std::int32_t& tokens)
+{
+    return remove_prefix(text, name) &&
+           (remove_prefix(text, "null") || remove_number(text, tokens));
+}
+
+// Reads what write_cache_value() wrote: several times as fast as a parser that
+// takes any JSON, and most of what there is to do for a hit.
+bool read_own_value(std::string_view value, Answer& answer)
+{
+    return is_utf8(value) && value.find('\0') == value.npos &&
+           remove_prefix(value, "{\"response\":") &&
+           take_json(value, answer.text) &&
+           remove_prefix(value, ",\"model\":") &&
+           take_json(value, answer.model) &&
+           remove_prefix(value, ",\"created\":") &&
+           remove_number(value, answer.created) &&
+           remove_tokens(value, ",\"prompt_tokens\":", answer.prompt_tokens) &&
+           remove_tokens(value,
+                         ",\"completion_tokens\":", answer.completion_tokens) &&
+           value == "}";
+}
+
 // "OOM" of "OOM command not allowed when used memory > 'maxmemory'."
 std::string_view code_of(std::string_view error)
 {
@@ -238,6 +272,12 @@ std::string write_cache_value(const Answer& answer)
 
 std::optional<Answer> read_cache_value(std::string_view value)
 {
+    Answer own;
+    if (read_own_value(value, own) && !own.text.empty()) {
+        own.complete = true;  // no other is kept
+        return own;
+    }
+
     const Json json = parse_json(value);
     const auto text = string_member(json.get(), "response");
     if (!text || text->empty()) {

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -44,11 +46,25 @@ std::size_t read_character(std::string_view text, utf8proc_int32_t& character)
     return length > 0 ? static_cast<std::size_t>(length) : 0;
 }
 
+// How many ASCII characters `text` starts with, less up to seven.
+std::size_t skip_ascii(std::string_view text)
+{
+    std::size_t size = 0;
+    std::uint64_t word = 0;
+    for (; text.size() - size >= sizeof(word); size += sizeof(word)) {
+        std::memcpy(&word, text.data() + size, sizeof(word));
+        if (word & 0x8080808080808080) {
+            break;
+        }
+    }
+    return size;
+}
+
 // The length of the well-formed UTF-8 that `text` starts with.
 std::size_t well_formed(std::string_view text)
 {
     std::size_t size = 0;
-    while (size < text.size()) {
+    while ((size += skip_ascii(text.substr(size))) < text.size()) {
         utf8proc_int32_t character;
         auto length = read_character(text.substr(size), character);
         if (length == 0) {

@@ -7,6 +7,10 @@
 namespace chatbot {
 namespace {
 
+// Characters that JSON has short escapes for, and the letters of these.
+constexpr std::string_view short_escaped = "\b\f\n\r\t\"\\";
+constexpr std::string_view short_letters = "bfnrt\"\\";
+
 // The code unit of the escape \uXXXX that starts at `at`, or -1.
 int code_unit(std::string_view text, std::size_t at)
 {
@@ -48,6 +52,22 @@ std::size_t find_bad_escape(std::string_view text, std::size_t at)
         }
     }
     return text.npos;
+}
+
+// Reads an escape that append_json() makes, and moves `at` behind it.  Returns
+// U+0000 if there is none.
+char read_own_escape(std::string_view text, std::size_t& at)
+{
+    auto unit = code_unit(text, at);
+    if (unit >= 0) {
+        at += 6;
+        return unit < 0x20 ? static_cast<char>(unit) : '\0';
+    }
+
+    auto letter = at + 1 < text.size() ? short_letters.find(text[at + 1])
+                                       : short_letters.npos;
+    at += 2;
+    return letter == short_letters.npos ? '\0' : short_escaped[letter];
 }
 
 }  // namespace
@@ -112,7 +132,6 @@ std::optional<double> number_member(const cJSON* object, const char* name)
 
 void append_json(std::string& out, std::string_view text)
 {
-    static constexpr std::string_view letters = "\b\f\n\r\t\"\\";
     static constexpr char hex[] = "0123456789abcdef";
 
     out += '"';
@@ -127,8 +146,9 @@ void append_json(std::string& out, std::string_view text)
         plain = i + 1;
 
         out += '\\';
-        if (auto letter = letters.find(text[i]); letter != letters.npos) {
-            out += "bfnrt\"\\"[letter];
+        auto letter = short_escaped.find(text[i]);
+        if (letter != short_escaped.npos) {
+            out += short_letters[letter];
         } else {
             out += "u00";
             out += hex[c >> 4];
@@ -137,6 +157,37 @@ void append_json(std::string& out, std::string_view text)
     }
     out.append(text, plain);
     out += '"';
+}
+
+bool take_json(std::string_view& text, std::string& out,
+               void (*append_escaped)(std::string&, char))
+{
+    if (!text.starts_with('"')) {
+        return false;
+    }
+
+    std::size_t at = 1;
+    auto quote = text.find('"', at);
+    while (quote != text.npos) {
+        auto run = text.substr(at, quote - at);
+        auto backslash = run.find('\\');
+        out.append(run, 0, backslash);
+        if (backslash == run.npos) {
+            text.remove_prefix(quote + 1);
+            return true;
+        }
+
+        at += backslash;
+        auto c = read_own_escape(text, at);
+        if (c == '\0') {
+            return false;
+        }
+        append_escaped ? append_escaped(out, c) : out.push_back(c);
+        if (at > quote) {
+            quote = text.find('"', at);
+        }
+    }
+    return false;
 }
 
 }  // namespace chatbot

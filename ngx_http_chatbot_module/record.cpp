@@ -82,57 +82,24 @@ bool take_name(std::string_view& line, std::string_view name)
     return true;
 }
 
-// Takes an escape that append_json() makes, without its backslash.  COPY has
-// the same short ones, but for the quote, which needs none there.
-bool take_escape(std::string_view& line, std::string& out)
+// Appends a character as COPY's text format has it.
+void append_copied(std::string& out, char c)
 {
-    auto c = line.front();
-    if (c != 'u') {
-        line.remove_prefix(1);
-        out += c == '"' ? "" : "\\";
+    static constexpr std::string_view escaped = "\b\f\n\r\t\\";
+    auto letter = escaped.find(c);
+    if (letter == escaped.npos) {
         out += c;
-        return true;
+        return;
     }
 
-    unsigned char byte = 0;
-    auto digits = line.substr(1, 4);
-    auto end = digits.data() + digits.size();
-    if (digits.size() != 4 ||
-        std::from_chars(digits.data(), end, byte, 16).ptr != end || byte == 0) {
-        return false;
-    }
-
-    line.remove_prefix(5);
-    out += static_cast<char>(byte);
-    return true;
-}
-
-// Takes the rest of a string, whose first quote is gone.
-bool take_string(std::string_view& line, std::string& out)
-{
-    for (;;) {
-        auto end = line.find_first_of("\"\\");
-        if (end == line.npos || end + 1 == line.size()) {
-            return false;
-        }
-
-        auto quote = line[end] == '"';
-        out.append(line, 0, end);
-        line.remove_prefix(end + 1);
-        if (quote) {
-            return true;
-        }
-        if (!take_escape(line, out)) {
-            return false;
-        }
-    }
+    out += '\\';
+    out += "bfnrt\\"[letter];
 }
 
 bool take_value(std::string_view& line, std::string& out)
 {
     if (line.starts_with('"')) {
-        line.remove_prefix(1);
-        return take_string(line, out);
+        return take_json(line, out, append_copied);
     }
 
     auto size = std::min(line.find_first_not_of("0123456789"), line.size());

@@ -98,13 +98,24 @@ void check_item(const CacheItem& item)
     assert(is_text(item.answer.text));
 }
 
+bool equal(const Answer& a, const Answer& b)
+{
+    return a.text == b.text && a.model == b.model && a.created == b.created &&
+           a.prompt_tokens == b.prompt_tokens &&
+           a.completion_tokens == b.completion_tokens;
+}
+
 void check_value(std::string_view value)
 {
+    // A space more, and it is not read the fast way.
     auto answer = read_cache_value(value);
+    auto thorough = read_cache_value(" " + std::string(value));
+    assert(answer.has_value() == thorough.has_value());
     if (!answer) {
         return;
     }
 
+    assert(equal(*answer, *thorough));
     assert(is_text(answer->text) && is_text(answer->model));
     assert(!answer->text.empty());
     assert(answer->created >= 0);
@@ -112,10 +123,7 @@ void check_value(std::string_view value)
     auto written = write_cache_value(*answer);
     assert(StrictJson::is_valid(written));
     auto again = read_cache_value(written);
-    assert(again && again->text == answer->text);
-    assert(again->model == answer->model && again->created == answer->created);
-    assert(again->prompt_tokens == answer->prompt_tokens);
-    assert(again->completion_tokens == answer->completion_tokens);
+    assert(again && equal(*again, *answer));
 }
 
 }  // namespace

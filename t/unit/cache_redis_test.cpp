@@ -251,6 +251,30 @@ TEST(CacheValueTest, OnlyTheResponseIsNeeded)
     }
 }
 
+// What the reader of any JSON makes of a value, the fast one does as well: a
+// space more is beyond the latter.
+TEST(CacheValueTest, FastAndThoroughAgree)
+{
+    for (auto numbers : {R"(1,"prompt_tokens":null,"completion_tokens":2)",
+                         R"(-1,"prompt_tokens":-1,"completion_tokens":-0)",
+                         R"(1.5,"prompt_tokens":1e3,"completion_tokens":07)",
+                         R"(99999999999999999999,"prompt_tokens":2147483648)",
+                         R"(1,"prompt_tokens":2147483647)"}) {
+        const std::string value =
+            R"({"response":"x\n","model":"m","created":)" +
+            std::string(numbers) + "}";
+        const auto fast = read_cache_value(value);
+        const auto thorough = read_cache_value(" " + value);
+        ASSERT_EQ(fast.has_value(), thorough.has_value()) << value;
+        if (fast) {
+            EXPECT_EQ(fast->text, thorough->text);
+            EXPECT_EQ(fast->created, thorough->created) << value;
+            EXPECT_EQ(fast->prompt_tokens, thorough->prompt_tokens) << value;
+            EXPECT_EQ(fast->completion_tokens, thorough->completion_tokens);
+        }
+    }
+}
+
 TEST_F(RealRedisTest, StoresAndFinds)
 {
     const std::string k = key("k");

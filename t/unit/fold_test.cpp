@@ -27,6 +27,16 @@ TEST(Utf8Test, IllFormed)
     }
 }
 
+TEST(Utf8Test, AnywhereInALongText)
+{
+    for (std::size_t at = 0; at < 40; ++at) {
+        std::string text(40, 'a');
+        EXPECT_TRUE(is_utf8(text.insert(at, "é")));
+        text.erase(at, 1);
+        EXPECT_FALSE(is_utf8(text)) << at;
+    }
+}
+
 TEST(Utf8Test, Repair)
 {
     EXPECT_EQ(to_utf8(""), "");

@@ -122,5 +122,43 @@ TEST(AppendJsonTest, ReadsBack)
     EXPECT_EQ(string_in(parse_json(written(text))), text);
 }
 
+// What take_json() made of the text, and what it left; "-" if it refused.
+std::string taken(std::string_view text,
+                  void (*append_escaped)(std::string&, char) = nullptr)
+{
+    std::string out;
+    return take_json(text, out, append_escaped) ? out + "|" + std::string(text)
+                                                : "-";
+}
+
+TEST(TakeJsonTest, TakesWhatWasAppended)
+{
+    std::string text = "что \x7F ";
+    for (char c = 1; c != 0x7F; ++c) {
+        text += c;
+        EXPECT_EQ(taken(written(text) + "\", "), text + "|\", ");
+    }
+}
+
+TEST(TakeJsonTest, EscapesAsTheCallerWants)
+{
+    auto angled = [](std::string& out, char c) {
+        out += '<';
+        out += c;
+        out += '>';
+    };
+    EXPECT_EQ(taken(R"("a\"b\\\u0001")", angled), "a<\">b<\\><\x01>|");
+}
+
+TEST(TakeJsonTest, NothingElse)
+{
+    for (auto text :
+         {R"()", R"(a")", R"(")", R"("a)", R"("\)", R"("\")", R"("\")",
+          R"("\a")", R"("\u")", R"("\u00")", R"("\u001)", R"("\u0000")",
+          R"("\u0020")", R"("\u0430")", R"("a\"b)"}) {
+        EXPECT_EQ(taken(text), "-") << text;
+    }
+}
+
 }  // namespace
 }  // namespace chatbot
