@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdint>
 #include <cstdlib>
@@ -224,25 +225,39 @@ int read_escape(std::string_view text)
     return std::from_chars(end - 2, end, byte, 16).ptr == end ? byte : -1;
 }
 
-std::string digest(std::initializer_list<std::string_view> parts)
+void append_digest(std::string& out,
+                   std::initializer_list<std::string_view> parts)
 {
-    std::string all;
+    using Context = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
+    thread_local const Context context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+
+    bool done = context && EVP_DigestInit_ex(context.get(), sha256(), nullptr);
     for (auto part : parts) {
-        all.append(std::to_string(part.size())).append(":").append(part);
+        auto size = std::to_string(part.size()) + ":";
+        done = done &&
+               EVP_DigestUpdate(context.get(), size.data(), size.size()) &&
+               EVP_DigestUpdate(context.get(), part.data(), part.size());
     }
 
-    unsigned char hash[EVP_MAX_MD_SIZE];
+    std::array<unsigned char, EVP_MAX_MD_SIZE> hash;
     unsigned size = 0;
-    if (!EVP_Digest(all.data(), all.size(), hash, &size, sha256(), nullptr)) {
+    if (!done || !EVP_DigestFinal_ex(context.get(), hash.data(), &size)) {
         throw std::runtime_error("OpenSSL has no SHA-256");
     }
 
-    std::string hex(2 * size, '0');
+    static constexpr char hex[] = "0123456789abcdef";
+    out.reserve(out.size() + 2 * size);
     for (unsigned i = 0; i < size; ++i) {
-        hex[2 * i] = "0123456789abcdef"[hash[i] >> 4];
-        hex[2 * i + 1] = "0123456789abcdef"[hash[i] & 15];
+        out += hex[hash[i] >> 4];
+        out += hex[hash[i] & 15];
     }
-    return hex;
+}
+
+std::string digest(std::initializer_list<std::string_view> parts)
+{
+    std::string out;
+    append_digest(out, parts);
+    return out;
 }
 
 }  // namespace chatbot

@@ -75,17 +75,13 @@ try {
 
 std::string cache_status(const Request& request)
 {
-    std::string value = "chatbot";
-
     if (request.hit) {
-        return value + "; hit; ttl=" + std::to_string(request.ttl_s);
+        return "chatbot; hit; ttl=" + std::to_string(request.ttl_s);
     }
-
-    value += "; fwd=miss";
     if (request.cache_status == CacheStatus::collapsed) {
-        return value + "; collapsed";
+        return "chatbot; fwd=miss; collapsed";
     }
-    return request.stored ? value + "; stored" : value;
+    return request.stored ? "chatbot; fwd=miss; stored" : "chatbot; fwd=miss";
 }
 
 }  // namespace
@@ -198,15 +194,18 @@ Problem Request::find_query(std::string_view body, std::string& query) const
 std::string Request::cache_key(std::string_view query) const
 {
     auto lcf = loc_conf(r_);
+    std::string key = "chatbot:";
     if (!lcf->cache_key) {
-        return "chatbot:" + digest({fold(query), lcf->key_suffix});
+        append_digest(key, {fold(query), lcf->key_suffix});
+        return key;
     }
 
     ngx_str_t value;
     if (ngx_http_complex_value(r_, lcf->cache_key, &value) != NGX_OK) {
         return "";
     }
-    return "chatbot:" + digest({view(value)});
+    append_digest(key, {view(value)});
+    return key;
 }
 
 Record Request::record(std::string query) const
@@ -270,7 +269,9 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
 
 ngx_int_t Request::send_answer(const Answer& answer)
 {
-    std::string json = "{\"response\": ";
+    std::string json;
+    json.reserve(answer.text.size() + 64);
+    json = "{\"response\": ";
     append_json(json, answer.text);
     json += hit ? ", \"source\": \"cache\"}" : ", \"source\": \"api\"}";
 
