@@ -1,25 +1,19 @@
 #include "log_postgres.hpp"
 
 #include <libpq-fe.h>
-#include <poll.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
-#include <initializer_list>
 #include <iterator>
 #include <utility>
 
-#include "fold.hpp"
+#include "postgres_connection.hpp"
 #include "record.hpp"
 
 namespace chatbot {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-constexpr int wait_slice_ms = 100;  // how fast stopping() is seen
-constexpr std::size_t max_message = 500;
+using Clock = PostgresConnection::Clock;
 
 // The server gives up before the client does, or else soon after: a transaction
 // whose client is gone holds its locks no longer than this, be it busy or idle
@@ -65,75 +59,6 @@ constexpr Column known_columns[] = {
 
 static_assert(std::size(known_columns) == std::size(record_columns));
 
-struct ClearResult {
-    void operator()(PGresult* result) const { PQclear(result); }
-};
-
-struct FreeOptions {
-    void operator()(PQconninfoOption* options) const
-    {
-        PQconninfoFree(options);
-    }
-};
-
-using Result = std::unique_ptr<PGresult, ClearResult>;
-using Options = std::unique_ptr<PQconninfoOption, FreeOptions>;
-
-// Of these settings the first that is not empty.
-std::string value_of(const Options& options,
-                     std::initializer_list<std::string_view> keywords)
-{
-    for (auto keyword : keywords) {
-        for (auto* o = options.get(); o && o->keyword; o++) {
-            if (keyword == o->keyword && o->val && *o->val) {
-                return o->val;
-            }
-        }
-    }
-    return "";
-}
-
-// A list with commas such that it starts with item `first`, and ends with those
-// before it.
-std::string rotated(std::string list, std::size_t first)
-{
-    auto items = std::count(list.begin(), list.end(), ',') + 1;
-    for (first %= static_cast<std::size_t>(items); first > 0; first--) {
-        auto comma = list.find(',');
-        list = list.substr(comma + 1) + "," + list.substr(0, comma);
-    }
-    return list;
-}
-
-bool succeeded(const Result& result)
-{
-    auto status = PQresultStatus(result.get());
-    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
-}
-
-// Nobody asks for what comes by COPY; its results would have no end.
-bool is_copy_out(const Result& result)
-{
-    auto status = PQresultStatus(result.get());
-    return status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
-}
-
-std::string_view error_field(const Result& result, int field)
-{
-    const char* text = PQresultErrorField(result.get(), field);
-    return text ? text : "";
-}
-
-// What the server says, without the data that some messages end with:
-//     invalid input syntax for type integer: "..."
-std::string message(const Result& result)
-{
-    std::string_view text = error_field(result, PG_DIAG_MESSAGE_PRIMARY);
-    std::string code(error_field(result, PG_DIAG_SQLSTATE));
-    return one_line(text.substr(0, text.find(": \"")), max_message) + " (" +
-           code + ")";
-}
-
 bool is_known(std::string_view column)
 {
     return std::any_of(
@@ -152,7 +77,7 @@ bool is_about_data(std::string_view code)
 // fault of the row and fails until the administrator mends it: a sequence that
 // has come to its end or is behind the ids that are there, a column that
 // somebody added and that wants a value, a partition that is missing.
-bool is_refusal(const Result& result)
+bool is_refusal(const PostgresResult& result)
 {
     std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
     if (code == "2200H") {
@@ -175,7 +100,7 @@ bool is_refusal(const Result& result)
 // Whether DDL was refused for what the table is or who we are (42: no rights,
 // a view; 23: ids are there twice; 0A: partitioned), so that asking again is of
 // no use.
-bool is_final(const Result& result)
+bool is_final(const PostgresResult& result)
 {
     std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
     return code.starts_with("42") || code.starts_with("23") ||
@@ -261,222 +186,6 @@ std::size_t middle(std::string_view lines)
 
 }  // namespace
 
-bool valid_conninfo(const std::string& conninfo)
-{
-    return Options(PQconninfoParse(conninfo.c_str(), nullptr)) != nullptr;
-}
-
-// What the conninfo does not say is the same for the whole process.
-std::string database_name(const std::string& conninfo)
-{
-    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
-    std::string port = value_of(options, {"port"});
-    return value_of(options, {"host", "hostaddr", "service"}) + ":" +
-           (port.empty() ? "5432" : port) + "/" +
-           value_of(options, {"dbname", "user"});
-}
-
-// A connection of libpq, used without any call that blocks.
-class LogPostgres::Connection {
-public:
-    explicit Connection(const Stopping& stopping)
-        : stopping_(stopping)
-    {
-    }
-
-    void set_deadline(Clock::time_point deadline) { deadline_ = deadline; }
-
-    // Asks the hosts of the conninfo in turn, from `first_host` on.
-    [[nodiscard]] bool open(const std::string& conninfo,
-                            std::size_t first_host);
-
-    // Whether the server did not hang up since the last query.
-    [[nodiscard]] bool alive();
-
-    // Runs one statement with a parameter, or else any number of statements,
-    // in one transaction.  Returns the last result, or the error, or null if
-    // there was no reply.
-    [[nodiscard]] Result query(const std::string& sql,
-                               const std::string* param = nullptr);
-
-    // The same of statements of which one is a COPY FROM STDIN.
-    [[nodiscard]] Result copy(const std::string& sql, const std::string& rows);
-
-    [[nodiscard]] bool timed_out() const { return timed_out_; }
-
-    // Why the result is no success.
-    [[nodiscard]] std::string why(const Result& result) const;
-
-private:
-    Result last_result(const std::string* rows);
-    bool put(const std::string& rows);
-    bool wait(short events);
-    bool flush();
-
-    struct Finish {
-        void operator()(PGconn* conn) const { PQfinish(conn); }
-    };
-
-    const Stopping& stopping_;
-    Clock::time_point deadline_;
-    bool timed_out_ = false;
-    std::unique_ptr<PGconn, Finish> conn_;
-};
-
-bool LogPostgres::Connection::open(const std::string& conninfo,
-                                   std::size_t first_host)
-{
-    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
-    auto hosts = [&](std::string_view keyword) {
-        return rotated(value_of(options, {keyword}), first_host);
-    };
-    const std::string host = hosts("host");
-    const std::string address = hosts("hostaddr");
-    const std::string port = hosts("port");
-
-    // What comes after "dbname" wins over what is written in the conninfo.
-    const char* keywords[] = {"dbname",
-                              "host",
-                              "hostaddr",
-                              "port",
-                              "client_encoding",
-                              "fallback_application_name",
-                              nullptr};
-    const char* values[] = {conninfo.c_str(), host.c_str(),
-                            address.c_str(),  port.c_str(),
-                            "UTF8",           "ngx_http_chatbot_module",
-                            nullptr};
-
-    conn_.reset(PQconnectStartParams(keywords, values, 1));
-    if (PQstatus(conn_.get()) == CONNECTION_BAD) {
-        return false;
-    }
-
-    PQsetNoticeReceiver(
-        conn_.get(), [](void*, const PGresult*) {}, nullptr);
-    PQsetErrorVerbosity(conn_.get(), PQERRORS_TERSE);
-
-    auto next = PGRES_POLLING_WRITING;
-    while (next != PGRES_POLLING_OK) {
-        if (next == PGRES_POLLING_FAILED ||
-            !wait(next == PGRES_POLLING_READING ? POLLIN : POLLOUT)) {
-            return false;
-        }
-        next = PQconnectPoll(conn_.get());
-    }
-    return PQsetnonblocking(conn_.get(), 1) == 0;
-}
-
-bool LogPostgres::Connection::alive()
-{
-    pollfd socket{PQsocket(conn_.get()), POLLIN, 0};
-    while (poll(&socket, 1, 0) > 0) {
-        if (!PQconsumeInput(conn_.get())) {
-            return false;
-        }
-    }
-    return PQstatus(conn_.get()) == CONNECTION_OK;
-}
-
-Result LogPostgres::Connection::query(const std::string& sql,
-                                      const std::string* param)
-{
-    const char* value = param ? param->c_str() : nullptr;
-    int sent = param ? PQsendQueryParams(conn_.get(), sql.c_str(), 1, nullptr,
-                                         &value, nullptr, nullptr, 0)
-                     : PQsendQuery(conn_.get(), sql.c_str());
-    return sent ? last_result(nullptr) : nullptr;
-}
-
-Result LogPostgres::Connection::copy(const std::string& sql,
-                                     const std::string& rows)
-{
-    return PQsendQuery(conn_.get(), sql.c_str()) ? last_result(&rows) : nullptr;
-}
-
-Result LogPostgres::Connection::last_result(const std::string* rows)
-{
-    Result last;
-    if (!flush()) {
-        return last;
-    }
-
-    for (;;) {
-        while (PQisBusy(conn_.get())) {
-            if (!wait(POLLIN) || !PQconsumeInput(conn_.get())) {
-                return nullptr;
-            }
-        }
-
-        Result result(PQgetResult(conn_.get()));
-        if (!result) {
-            return last;
-        }
-        auto wanted = PQresultStatus(result.get()) == PGRES_COPY_IN;
-        if (is_copy_out(result) || (wanted && (!rows || !put(*rows)))) {
-            return nullptr;
-        }
-        last = std::move(result);
-    }
-}
-
-// Libpq keeps what the server does not take at once.
-bool LogPostgres::Connection::put(const std::string& rows)
-{
-    return PQputCopyData(conn_.get(), rows.data(),
-                         static_cast<int>(rows.size())) == 1 &&
-           PQputCopyEnd(conn_.get(), nullptr) == 1 && flush();
-}
-
-// The server may want to be read from before it takes more.
-bool LogPostgres::Connection::flush()
-{
-    int left;
-    while ((left = PQflush(conn_.get())) > 0) {
-        if (!wait(POLLIN | POLLOUT) || !PQconsumeInput(conn_.get())) {
-            return false;
-        }
-    }
-    return left == 0;
-}
-
-bool LogPostgres::Connection::wait(short events)
-{
-    while (!stopping_()) {
-        auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ -
-                                                                 Clock::now());
-        if (left.count() <= 0) {
-            timed_out_ = true;
-            return false;
-        }
-
-        pollfd socket{PQsocket(conn_.get()), events, 0};
-        int slice = left.count() < wait_slice_ms
-                        ? static_cast<int>(left.count())
-                        : wait_slice_ms;
-        int n = poll(&socket, 1, slice);
-        if (n > 0) {
-            return true;
-        }
-        if (n == -1 && errno != EINTR) {
-            return false;
-        }
-    }
-    return false;
-}
-
-std::string LogPostgres::Connection::why(const Result& result) const
-{
-    if (timed_out_) {
-        return "no reply in time";
-    }
-    if (error_field(result, PG_DIAG_SQLSTATE).empty()) {
-        auto text = one_line(PQerrorMessage(conn_.get()), max_message);
-        return text.empty() ? "answers nonsense" : text;
-    }
-    return message(result);
-}
-
 LogPostgres::LogPostgres(std::string conninfo, std::string table,
                          Stopping stopping)
     : conninfo_(std::move(conninfo)),
@@ -521,7 +230,7 @@ bool LogPostgres::connect()
         return true;
     }
 
-    connection_ = std::make_unique<Connection>(stopping_);
+    connection_ = std::make_unique<PostgresConnection>(stopping_);
     connection_->set_deadline(deadline);
     if (!connection_->open(conninfo_, first_host_)) {
         return fail(connection_->why(nullptr));
@@ -558,7 +267,7 @@ bool LogPostgres::look()
         " from pg_attribute where attrelid = to_regclass($1)"
         " and attnum > 0 and not attisdropped";
 
-    Result result = connection_->query(sql, &table_);
+    PostgresResult result = connection_->query(sql, &table_);
     if (!succeeded(result)) {
         return fail(connection_->why(result));
     }
@@ -607,7 +316,7 @@ bool LogPostgres::widen(std::string& refusal)
             continue;
         }
 
-        Result result = connection_->query(
+        PostgresResult result = connection_->query(
             std::string("set local lock_timeout = 2000; ") + take_turns + step);
         if (succeeded(result)) {
             continue;
@@ -681,7 +390,7 @@ void LogPostgres::tell_limits(const std::string& refusal)
 
 bool LogPostgres::run(const std::string& sql)
 {
-    Result result = connection_->query(sql);
+    PostgresResult result = connection_->query(sql);
     return succeeded(result) || fail(connection_->why(result));
 }
 
@@ -701,7 +410,7 @@ LogPostgres::Outcome LogPostgres::copy_lines(std::string_view lines)
         }
     }
 
-    Result result = connection_->copy(copy_, rows);
+    PostgresResult result = connection_->copy(copy_, rows);
     if (succeeded(result)) {
         return Outcome::done;
     }
@@ -749,7 +458,7 @@ LogPostgres::Outcome LogPostgres::insert_batch(std::string_view lines)
     }
 
     const std::string array = json_array(lines);
-    Result result = connection_->query(insert_, &array);
+    PostgresResult result = connection_->query(insert_, &array);
     if (succeeded(result)) {
         result = connection_->query("commit");  // checks what was deferred
     }

@@ -11,12 +11,7 @@
 
 namespace chatbot {
 
-// Whether libpq can read `conninfo` (a string of keyword=value pairs or a URI).
-[[nodiscard]] bool valid_conninfo(const std::string& conninfo);
-
-// "host:port/dbname" of a conninfo, to tell databases apart: without user and
-// password, so that a changed password is not another database.
-[[nodiscard]] std::string database_name(const std::string& conninfo);
+class PostgresConnection;
 
 // The table request_logs: makes or widens it, and inserts lines of the journal.
 // Where the rights to widen it are missing, the columns that are there are
@@ -51,7 +46,6 @@ public:
     static constexpr int timeout_ms = 10000;
 
 private:
-    class Connection;
     enum class Outcome { done, refused, failed };
 
     bool connect();
@@ -73,7 +67,7 @@ private:
     const std::string table_;  // quoted
     const Stopping stopping_;
 
-    std::unique_ptr<Connection> connection_;
+    std::unique_ptr<PostgresConnection> connection_;
     std::size_t first_host_ = 0;  // of the conninfo, to ask first
 
     // What the table has, as long as there is a connection.

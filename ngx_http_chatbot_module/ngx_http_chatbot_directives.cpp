@@ -12,8 +12,8 @@
 #include <memory>
 
 #include "fold.hpp"
-#include "log_postgres.hpp"
 #include "openai_json.hpp"
+#include "postgres_connection.hpp"
 
 // The directives: how a value is read and checked.
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "fold.hpp"
+#include "postgres_connection.hpp"
 
 namespace chatbot {
 

@@ -4,7 +4,7 @@
 #include <iterator>
 
 #include "fold.hpp"
-#include "log_postgres.hpp"
+#include "postgres_connection.hpp"
 
 // What becomes of a location's directives, and of the environment where they
 // are silent: settings for the clients, and a route to them.

@@ -26,7 +26,9 @@ my %may_include = (
 	model_openai => 'exchange.hpp openai_attempt.hpp openai_json.hpp'
 		. ' curl/curl.h',
 	openai_attempt => 'exchange.hpp openai_json.hpp curl/curl.h',
-	log_postgres => 'POSIX exchange.hpp fold.hpp record.hpp libpq-fe.h',
+	log_postgres => 'exchange.hpp postgres_connection.hpp record.hpp'
+		. ' libpq-fe.h',
+	postgres_connection => 'POSIX exchange.hpp fold.hpp libpq-fe.h',
 );
 
 my $posix = qr{^(sys/\w+|netinet/\w+|fcntl|poll|signal|time|unistd)\.h$};
