@@ -30,6 +30,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds stopping_check_interval{50};
 constexpr std::size_t max_error_size = 200;
+constexpr std::int64_t max_created = 1'000'000'000'000;
 constexpr std::size_t kept_buffer_size = 256 * 1024;
 
 bool remove_prefix(std::string_view& text, std::string_view prefix)
@@ -143,6 +144,7 @@ bool read_own_value(std::string_view value, Answer& answer)
            take_json(value, answer.model) &&
            remove_prefix(value, ",\"created\":") &&
            remove_number(value, answer.created) &&
+           answer.created <= max_created &&
            remove_tokens(value, ",\"prompt_tokens\":", answer.prompt_tokens) &&
            remove_tokens(value,
                          ",\"completion_tokens\":", answer.completion_tokens) &&
@@ -287,7 +289,7 @@ std::optional<Answer> read_cache_value(std::string_view value)
     Answer answer;
     answer.text = *text;
     answer.model = string_member(json.get(), "model").value_or("");
-    take_number(answer.created, 1e12, json.get(), "created");
+    take_number(answer.created, max_created, json.get(), "created");
     take_number(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
     take_number(answer.completion_tokens, INT32_MAX, json.get(),
                 "completion_tokens");

@@ -4,7 +4,6 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cstdint>
 #include <cstdlib>
@@ -225,39 +224,25 @@ int read_escape(std::string_view text)
     return std::from_chars(end - 2, end, byte, 16).ptr == end ? byte : -1;
 }
 
-void append_digest(std::string& out,
-                   std::initializer_list<std::string_view> parts)
+std::string digest(std::initializer_list<std::string_view> parts)
 {
-    using Context = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
-    thread_local const Context context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-
-    bool done = context && EVP_DigestInit_ex(context.get(), sha256(), nullptr);
+    std::string all;
     for (auto part : parts) {
-        auto size = std::to_string(part.size()) + ":";
-        done = done &&
-               EVP_DigestUpdate(context.get(), size.data(), size.size()) &&
-               EVP_DigestUpdate(context.get(), part.data(), part.size());
+        all.append(std::to_string(part.size())).append(":").append(part);
     }
 
-    std::array<unsigned char, EVP_MAX_MD_SIZE> hash;
+    unsigned char hash[EVP_MAX_MD_SIZE];
     unsigned size = 0;
-    if (!done || !EVP_DigestFinal_ex(context.get(), hash.data(), &size)) {
+    if (!EVP_Digest(all.data(), all.size(), hash, &size, sha256(), nullptr)) {
         throw std::runtime_error("OpenSSL has no SHA-256");
     }
 
-    static constexpr char hex[] = "0123456789abcdef";
-    out.reserve(out.size() + 2 * size);
+    std::string hex(2 * size, '0');
     for (unsigned i = 0; i < size; ++i) {
-        out += hex[hash[i] >> 4];
-        out += hex[hash[i] & 15];
+        hex[2 * i] = "0123456789abcdef"[hash[i] >> 4];
+        hex[2 * i + 1] = "0123456789abcdef"[hash[i] & 15];
     }
-}
-
-std::string digest(std::initializer_list<std::string_view> parts)
-{
-    std::string out;
-    append_digest(out, parts);
-    return out;
+    return hex;
 }
 
 }  // namespace chatbot

@@ -38,10 +38,7 @@ namespace chatbot {
 [[nodiscard]] int read_escape(std::string_view text);
 
 // SHA-256 in hex (64 letters) of the parts; where one part ends and the next
-// starts counts, so ("ab", "c") and ("a", "bc") differ.  Throws if OpenSSL has
-// none.
+// starts counts, so ("ab", "c") and ("a", "bc") differ.
 [[nodiscard]] std::string digest(std::initializer_list<std::string_view> parts);
-void append_digest(std::string& out,
-                   std::initializer_list<std::string_view> parts);
 
 }  // namespace chatbot

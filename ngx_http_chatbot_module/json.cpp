@@ -182,7 +182,11 @@ bool take_json(std::string_view& text, std::string& out,
         if (c == '\0') {
             return false;
         }
-        append_escaped ? append_escaped(out, c) : out.push_back(c);
+        if (append_escaped) {
+            append_escaped(out, c);
+        } else {
+            out += c;
+        }
         if (at > quote) {
             quote = text.find('"', at);
         }

@@ -53,9 +53,9 @@ void take_number(Int& number, double max, const cJSON* object, const char* name)
 void append_json(std::string& out, std::string_view text);
 
 // Takes a string that append_json() made off the front of `text` and appends
-// what it means; with `append_escaped`, other than as it is, the characters
-// that were escaped.  Returns false if there is no such string; what was
-// appended is then of no use.
+// what it means; characters that were escaped go through `append_escaped`, if
+// it is given.  Returns false if there is no such string; what was appended is
+// then of no use.
 [[nodiscard]] bool take_json(std::string_view& text, std::string& out,
                              void (*append_escaped)(std::string& out,
                                                     char c) = nullptr);

@@ -41,13 +41,13 @@ struct Column {
     bool added;  // the old service's table has it not
 };
 
-// An index on text is much faster where the order of letters is that of bytes.
 constexpr Column known_columns[] = {
     {"ip_address", "varchar(45) not null", false},
     {"request_text", "text not null", false},
     {"response_text", "text", false},
     {"status", "varchar(20) not null", false},
     {"timestamp", "timestamptz default current_timestamp", false},
+    // Compared as bytes, which makes its index much faster.
     {"request_id", "text collate \"C\"", true},
     {"model", "text", true},
     {"cache_status", "text", true},

@@ -194,18 +194,15 @@ Problem Request::find_query(std::string_view body, std::string& query) const
 std::string Request::cache_key(std::string_view query) const
 {
     auto lcf = loc_conf(r_);
-    std::string key = "chatbot:";
     if (!lcf->cache_key) {
-        append_digest(key, {fold(query), lcf->key_suffix});
-        return key;
+        return "chatbot:" + digest({fold(query), lcf->key_suffix});
     }
 
     ngx_str_t value;
     if (ngx_http_complex_value(r_, lcf->cache_key, &value) != NGX_OK) {
         return "";
     }
-    append_digest(key, {view(value)});
-    return key;
+    return "chatbot:" + digest({view(value)});
 }
 
 Record Request::record(std::string query) const

@@ -130,6 +130,7 @@ constexpr std::size_t id_size = 16;  // bytes, as in nginx
 
 // Random bytes for one $request_id; null if there are none.  Drawn for many at
 // once, as nginx's way to draw them one by one costs system calls for each.
+// Event loop only: no process that draws them forks another.
 const u_char* random_bytes()
 {
     static std::array<u_char, 256 * id_size> bytes;

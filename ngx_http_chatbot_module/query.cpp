@@ -61,7 +61,7 @@ std::string decode_form(std::string_view text)
             continue;
         }
 
-        int byte = text[i] == '%' ? read_escape(text.substr(i)) : -1;
+        int byte = read_escape(text.substr(i));
         out += byte < 0 ? text[i] : static_cast<char>(byte);
         i += byte < 0 ? 0 : 2;
     }

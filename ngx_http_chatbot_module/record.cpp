@@ -82,7 +82,8 @@ bool take_name(std::string_view& line, std::string_view name)
     return true;
 }
 
-// Appends a character as COPY's text format has it.
+// Appends a character as COPY's text format has it: with JSON's short escapes,
+// but for the quote, which needs none.
 void append_copied(std::string& out, char c)
 {
     static constexpr std::string_view escaped = "\b\f\n\r\t\\";

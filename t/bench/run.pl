@@ -134,7 +134,8 @@ sub timed {
 	syswrite $socket, join "\r\n", "$start HTTP/1.1", 'Host: localhost', @lines;
 	do {
 		sysread $socket, $response, 65536, length $response or die $response;
-	} until length(body($response)) == header($response, 'Content-Length');
+	} until $response =~ /\r\n\r\n/
+		&& length(body($response)) == header($response, 'Content-Length');
 	die $response if status($response) != 200;
 	return time() - $since;
 }

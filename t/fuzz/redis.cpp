@@ -109,7 +109,7 @@ void check_value(std::string_view value)
 {
     // A space more, and it is not read the fast way.
     auto answer = read_cache_value(value);
-    auto thorough = read_cache_value(" " + std::string(value));
+    auto thorough = read_cache_value(std::string(value) + " ");
     assert(answer.has_value() == thorough.has_value());
     if (!answer) {
         return;

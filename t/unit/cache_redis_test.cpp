@@ -251,23 +251,35 @@ TEST(CacheValueTest, OnlyTheResponseIsNeeded)
     }
 }
 
-// What the reader of any JSON makes of a value, the fast one does as well: a
-// space more is beyond the latter.
+// A value as write_cache_value() makes it, but for what the numbers are.
+std::string value_with(const std::string& created, const std::string& tokens)
+{
+    return R"({"response":"x\n","model":"m","created":)" + created +
+           R"(,"prompt_tokens":)" + tokens + R"(,"completion_tokens":)" +
+           tokens + "}";
+}
+
+// What write_cache_value() makes is read in a fast way, which a space more is
+// beyond.
 TEST(CacheValueTest, FastAndThoroughAgree)
 {
-    for (auto numbers : {R"(1,"prompt_tokens":null,"completion_tokens":2)",
-                         R"(-1,"prompt_tokens":-1,"completion_tokens":-0)",
-                         R"(1.5,"prompt_tokens":1e3,"completion_tokens":07)",
-                         R"(99999999999999999999,"prompt_tokens":2147483648)",
-                         R"(1,"prompt_tokens":2147483647)"}) {
-        const std::string value =
-            R"({"response":"x\n","model":"m","created":)" +
-            std::string(numbers) + "}";
+    std::vector<std::string> values;
+    for (auto created : {"0", "-0", "07", "-1", "1.5", "1000000000000",
+                         "1000000000001", "9223372036854775808", "null"}) {
+        values.push_back(value_with(created, "1"));
+    }
+    for (auto tokens : {"null", "0", "-0", "07", "-1", "1e2", "2147483647",
+                        "2147483648", "\"1\""}) {
+        values.push_back(value_with("1", tokens));
+    }
+
+    for (const auto& value : values) {
         const auto fast = read_cache_value(value);
-        const auto thorough = read_cache_value(" " + value);
+        const auto thorough = read_cache_value(value + " ");
         ASSERT_EQ(fast.has_value(), thorough.has_value()) << value;
         if (fast) {
             EXPECT_EQ(fast->text, thorough->text);
+            EXPECT_EQ(fast->model, thorough->model);
             EXPECT_EQ(fast->created, thorough->created) << value;
             EXPECT_EQ(fast->prompt_tokens, thorough->prompt_tokens) << value;
             EXPECT_EQ(fast->completion_tokens, thorough->completion_tokens);

@@ -164,6 +164,10 @@ TEST_F(LogPostgresTest, TableIsMade)
     EXPECT_EQ(rows("cache_status, http_status, duration_ms, prompt_tokens,"
                    " completion_tokens"),
               "MISS|200|12|3|");
+    EXPECT_EQ(sql("select collation_name from information_schema.columns where"
+                  " table_schema = '" +
+                  name_ + "' and column_name = 'request_id'"),
+              "C");
     EXPECT_EQ(notices(), "");
 }
 
