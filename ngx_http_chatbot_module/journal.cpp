@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -42,6 +43,17 @@ bool truncate(int fd, std::uint64_t size)
 {
     return uninterrupted(
                [&] { return ftruncate(fd, static_cast<off_t>(size)); }) == 0;
+}
+
+// "20261123T061300Z"
+std::string utc_now()
+{
+    std::time_t now = std::time(nullptr);
+    std::tm utc{};
+    gmtime_r(&now, &utc);
+
+    char text[32];
+    return {text, std::strftime(text, sizeof(text), "%Y%m%dT%H%M%SZ", &utc)};
 }
 
 std::string describe(const std::string& path, int error)
@@ -178,6 +190,21 @@ bool take_over(Segment& segment)
     return segment.size != 0;
 }
 
+bool is_held(const std::string& path)
+{
+    int fd = uninterrupted([&] {
+        return open(path.c_str(),
+                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    });
+    if (fd == -1) {
+        return false;
+    }
+
+    bool held = !lock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+    close(fd);
+    return held;
+}
+
 void close_segment(const Segment& segment)
 {
     if (segment.shipped == segment.size) {
@@ -277,12 +304,12 @@ bool Journal::replace_current()
 
 bool Journal::make(Segment& segment)
 {
-    const std::string stem =
-        dir_ + "/" + name_ + "-" + std::to_string(getpid()) + "-";
+    const std::string stem = dir_ + "/" + name_ + "-" + utc_now() + "-" +
+                             std::to_string(getpid()) + "-";
     struct stat opened;
 
-    // A file of that name may be left from a process that had our id; and an
-    // adopter may lock, and then remove, a new one before it is locked here.
+    // A file of that name may be there; and an adopter may lock, and then
+    // remove, a new one before it is locked here.
     for (int lost = 0;;) {
         segment.path = stem + std::to_string(++made_) + std::string(extension);
         segment.fd = uninterrupted([&] {
@@ -458,12 +485,12 @@ std::vector<Segment> find_orphans(const std::string& dir,
     return orphans;
 }
 
-std::vector<std::string> find_segments(const std::string& dir,
-                                       const std::string& prefix)
+std::vector<std::string> find_abandoned(const std::string& dir,
+                                        const std::string& prefix)
 {
     std::vector<std::string> found;
     for (const auto& path : segments_in(dir, prefix)) {
-        if (total_size({path}) != 0) {
+        if (total_size({path}) != 0 && !is_held(path.native())) {
             found.push_back(path.native());
         }
     }

@@ -15,8 +15,10 @@ namespace chatbot {
 // returned true; it then survives the death of any process.  (It is not synced:
 // the death of the machine may cost the last seconds.)
 //
-// A segment belongs to the process that holds its flock(2).  Segments are named
-// NAME-PID-N.jsonl; those of processes that are gone are adopted.
+// A segment belongs to the process that holds its flock(2); those of processes
+// that are gone are adopted.  Segments are named NAME-TIME-PID-N.jsonl, where
+// TIME is when it was made (UTC): PID and N come again, as in a new container,
+// and a file that was moved to an archive must not be overwritten there.
 //
 // Threads:  a Journal's members are called on the event loop only; the free
 //           functions below it on any thread.  The reader reads the file with
@@ -121,10 +123,10 @@ private:
                                                 const std::string& prefix,
                                                 std::string& error);
 
-// The segments in `dir` whose name starts with `prefix` and that hold anything,
-// oldest first, whoever has them.
-[[nodiscard]] std::vector<std::string> find_segments(const std::string& dir,
-                                                     const std::string& prefix);
+// The segments in `dir` whose name starts with `prefix`, that hold anything and
+// that no living process holds, oldest first.
+[[nodiscard]] std::vector<std::string> find_abandoned(
+    const std::string& dir, const std::string& prefix);
 
 // Reads a slice into `lines`: whole lines, at most Journal::max_slice bytes of
 // it (more only if a single line is longer).  Returns false if it cannot be

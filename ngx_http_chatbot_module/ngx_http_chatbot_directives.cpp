@@ -398,7 +398,18 @@ char* set_journal(ngx_conf_t* cf, ngx_command_t*, void* conf)
         return fail(cf, "no directory in \"chatbot_log_journal\"");
     }
     mcf->journal = journal_path(cf, dir);
-    return mcf->journal ? conf_ok : conf_error;
+    if (!mcf->journal) {
+        return conf_error;
+    }
+
+    // nginx would take it, and change its owner and mode.
+    ngx_file_info_t info;
+    auto name = reinterpret_cast<const char*>(mcf->journal->name.data);
+    if (ngx_file_info(name, &info) == 0 && !ngx_is_dir(&info)) {
+        return fail(cf, "\"%V\" of \"chatbot_log_journal\" is no directory",
+                    &dir);
+    }
+    return conf_ok;
 }
 
 constexpr ngx_uint_t anywhere =

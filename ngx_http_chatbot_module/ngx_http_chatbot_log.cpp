@@ -57,7 +57,7 @@ std::vector<SegmentNames> segment_names(const std::vector<LogTarget>& targets)
 void tell_stranded(const std::string& dir,
                    const std::vector<SegmentNames>& names)
 {
-    auto segments = find_segments(dir, "log-");
+    auto segments = find_abandoned(dir, "log-");
     std::erase_if(segments, [&](std::string_view path) {
         path.remove_prefix(dir.size() + 1);
         return std::any_of(names.begin(), names.end(), [=](auto& name) {
@@ -68,7 +68,7 @@ void tell_stranded(const std::string& dir,
         return;
     }
 
-    ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+    ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                   "chatbot: records of a database that is not configured stay "
                   "in the journal, in %uz file(s), \"%s\" first",
                   segments.size(), segments.front().c_str());

@@ -27,7 +27,8 @@ struct SegmentNames {
 [[nodiscard]] std::vector<SegmentNames> segment_names(
     const std::vector<LogTarget>& targets);
 
-// Warns of records that nobody takes to PostgreSQL.  Event loop only.
+// Logs an error if there are records that nobody takes to PostgreSQL.  Event
+// loop only.
 void tell_stranded(const std::string& dir,
                    const std::vector<SegmentNames>& names);
 

@@ -316,6 +316,9 @@ write_file('empty', "\n");
 like(with_http("chatbot_log_journal $_;"),
 	qr/\[emerg\].*"chatbot_log_journal"/, "log_journal $_")
 	for '""', "file:${\$t->dir}/empty";
+like(with_http("chatbot_log_journal empty;"),
+	qr{\[emerg\].*"empty" of "chatbot_log_journal" is no directory in .*:\d},
+	'log_journal a file');
 
 like(with_http("chatbot_$_ a;\nchatbot_$_ b;"),
 	qr/"chatbot_$_" directive is duplicate/, "chatbot_$_ twice")

@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <regex>
 #include <sstream>
 
 namespace chatbot {
@@ -501,15 +502,25 @@ TEST_F(JournalTest, OrphanWithoutAWholeLineIsRemoved)
     EXPECT_EQ(sizes(), "");
 }
 
-TEST_F(JournalTest, NameLeftByAProcessWithOurIdIsNotUsedAgain)
+TEST_F(JournalTest, NamesTellWhenAndWho)
 {
-    std::ofstream(dir_ + "/db-" + std::to_string(getpid()) + "-1.jsonl")
-        << "old\n";
-    ASSERT_TRUE(journal_->append("new\n"));
+    ASSERT_TRUE(journal_->append("a\n"));
+
+    ASSERT_EQ(files().size(), 1u);
+    EXPECT_TRUE(
+        std::regex_match(files()[0].filename().string(),
+                         std::regex("db-[0-9]{8}T[0-9]{6}Z-" +
+                                    std::to_string(getpid()) + "-1\\.jsonl")))
+        << files()[0];
+}
+
+TEST_F(JournalTest, NameThatIsThereIsNotUsedAgain)
+{
+    Journal other(dir_, "db", 1024 * 1024);  // counts from 1, too
+    ASSERT_TRUE(journal_->append("a\n"));
+    ASSERT_TRUE(other.append("b\n"));
 
     EXPECT_EQ(files().size(), 2u);
-    EXPECT_EQ(adopt(), 1u);
-    EXPECT_EQ(ship_all(), "old\nnew\n");
 }
 
 // Two processes append, ship and adopt at once; no line is lost.
