@@ -1,6 +1,7 @@
 #include "conductor.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace chatbot {
@@ -14,15 +15,20 @@ constexpr int grace_ms = 1000;
 constexpr int min_backoff_ms = 100;
 constexpr int max_backoff_ms = 5000;
 
-constexpr const char* too_many = "Too many requests are in progress.";
 constexpr const char* unrecordable =
     "The request cannot be recorded at the moment.";
 
-Reply refusal(const char* detail)
+Reply refusal(const char* detail, const char* reason = "")
 {
     Reply reply;
-    reply.problem = {503, detail, "", 1};
+    reply.problem = {503, detail, reason, 1};
     return reply;
+}
+
+Reply too_many()
+{
+    return refusal("Too many requests are in progress.",
+                   "\"chatbot_max_in_flight\" is reached");
 }
 
 }  // namespace
@@ -68,16 +74,16 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
     seat->stream = stream;
     ++in_flight_;
 
-    const char* refused = nullptr;
+    std::optional<Reply> refused;
     if (route.journal != Route::none && !services_.has_room(route.journal)) {
         // What room is left belongs to those who were let in.
         seat->journal = Route::none;
-        refused = unrecordable;
+        refused = refusal(unrecordable);
     } else if (in_flight_ > max_in_flight_) {
-        refused = too_many;
+        refused = too_many();
     }
     if (refused) {
-        settle(std::move(seat), std::make_shared<Reply>(refusal(refused)));
+        settle(std::move(seat), std::make_shared<Reply>(std::move(*refused)));
         services_.settle_soon();
         return handle;
     }
@@ -162,7 +168,7 @@ void Conductor::ask_model(Flight& flight)
     flight.asking = true;
 
     if (!services_.ask_model(std::move(call))) {
-        land(flight, refusal(too_many));
+        land(flight, too_many());
         services_.settle_soon();
         return;
     }
@@ -303,7 +309,7 @@ void Conductor::on_model(std::vector<ModelEvent> events,
     for (auto& call : refused) {
         auto flight = find(call.flight);
         if (flight && !closing_) {
-            land(*flight, refusal(too_many));
+            land(*flight, too_many());
         }
     }
 
