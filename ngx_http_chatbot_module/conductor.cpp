@@ -88,7 +88,7 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
         return handle;
     }
 
-    if (route.cache_lock) {
+    if (route.cache_lock && !key.empty()) {
         auto it = open_.find({&route, key});
         if (it != open_.end()) {
             auto& flight = *it->second;
@@ -105,7 +105,7 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
     seat->status = CacheStatus::miss;
     flight.seats.push_back(std::move(seat));
 
-    if (cache_up(route)) {
+    if (may_cache(flight)) {
         look_up(flight);
     } else {
         ask_model(flight);
@@ -124,17 +124,18 @@ Conductor::Flight& Conductor::take_off(const Route& route, std::string key)
     auto id = ++last_id_;
     auto& flight = flights_.try_emplace(id, Flight{id, route, std::move(key)})
                        .first->second;
-    if (route.cache_lock) {
+    if (route.cache_lock && !flight.key.empty()) {
         open_.emplace(flight.topic(), &flight);
     }
 
     return flight;
 }
 
-bool Conductor::cache_up(const Route& route) const
+bool Conductor::may_cache(const Flight& flight) const
 {
-    return !closing_ && route.cache != Route::none &&
-           !caches_[route.cache].down;
+    auto cache = flight.route.cache;
+    return !closing_ && !flight.key.empty() && cache != Route::none &&
+           !caches_[cache].down;
 }
 
 void Conductor::look_up(Flight& flight)
@@ -338,7 +339,7 @@ void Conductor::on_event(ModelEvent& event)
     reply.problem = std::move(event.problem);
 
     if (event.kind == ModelEvent::Kind::answered) {
-        reply.stored = event.answer.complete && cache_up(flight->route);
+        reply.stored = event.answer.complete && may_cache(*flight);
         if (reply.stored) {
             store(*flight, event.answer);
         }

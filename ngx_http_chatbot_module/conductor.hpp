@@ -109,8 +109,9 @@ public:
     Conductor(const Conductor&) = delete;
     Conductor& operator=(const Conductor&) = delete;
 
-    // Asks record.request_text.  `key` names equal questions; `record` holds
-    // what is known by now.  The route outlives the conductor.
+    // Asks record.request_text.  `key` names equal questions; one that has none
+    // is like no other.  `record` holds what is known by now.  The route
+    // outlives the conductor.
     Seat* ask(Waiter& waiter, const Route& route, std::string key,
               Record record, bool stream = false) noexcept;
 
@@ -193,7 +194,7 @@ private:
     void set_alarm(Alarm alarm);
     void on_alarm(const Alarm& alarm);
     void write_records(std::vector<Settled>& settled);
-    [[nodiscard]] bool cache_up(const Route& route) const;
+    [[nodiscard]] bool may_cache(const Flight& flight) const;
     [[nodiscard]] Flight* find(FlightId id);
 
     Services& services_;

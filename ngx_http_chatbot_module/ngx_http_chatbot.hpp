@@ -149,6 +149,7 @@ public:
     // Finalizes the request; problem_filter makes the response.
     void fail(Problem problem);
 
+    std::string query;  // the question, once it is found
     Problem problem;
     bool asked = false;
     bool answered = false;  // by an answer of ours, not by a problem
@@ -163,10 +164,9 @@ public:
     ngx_chain_t* problem_body = nullptr;  // to be sent instead of nginx's
 
 private:
-    [[nodiscard]] Problem find_query(std::string_view body,
-                                     std::string& query) const;
-    [[nodiscard]] std::string cache_key(std::string_view query) const;
-    [[nodiscard]] Record record(std::string query) const;
+    [[nodiscard]] Problem find_query(std::string_view body);
+    [[nodiscard]] std::optional<std::string> cache_key() const;
+    [[nodiscard]] Record record() const;
     [[nodiscard]] ngx_int_t send_answer(const Answer& answer);
 
     ngx_http_request_t* const r_;

@@ -141,25 +141,23 @@ Request::~Request()
 
 void Request::start(std::string_view body)
 {
-    std::string query;
-    if (auto wrong = find_query(body, query)) {
+    if (auto wrong = find_query(body)) {
         fail(std::move(wrong));
         return;
     }
 
-    auto key = cache_key(query);
-    if (key.empty()) {
+    auto key = cache_key();
+    if (!key) {
         ngx_http_finalize_request(r_, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
     r_->read_event_handler = ngx_http_test_reading;
-    seat_ = ask(*this, *loc_conf(r_)->route, std::move(key),
-                record(std::move(query)));
+    seat_ = ask(*this, *loc_conf(r_)->route, std::move(*key), record());
     asked = true;
 }
 
-Problem Request::find_query(std::string_view body, std::string& query) const
+Problem Request::find_query(std::string_view body)
 {
     auto lcf = loc_conf(r_);
     std::optional<std::string> found;
@@ -191,7 +189,8 @@ Problem Request::find_query(std::string_view body, std::string& query) const
     return {};
 }
 
-std::string Request::cache_key(std::string_view query) const
+// Nothing if there is no memory; empty for what is not to be cached.
+std::optional<std::string> Request::cache_key() const
 {
     auto lcf = loc_conf(r_);
     if (!lcf->cache_key) {
@@ -200,16 +199,19 @@ std::string Request::cache_key(std::string_view query) const
 
     ngx_str_t value;
     if (ngx_http_complex_value(r_, lcf->cache_key, &value) != NGX_OK) {
+        return std::nullopt;
+    }
+    if (value.len == 0) {
         return "";
     }
     return "chatbot:" + digest({view(value)});
 }
 
-Record Request::record(std::string query) const
+Record Request::record() const
 {
     Record record;
     record.ip_address = view(r_->connection->addr_text);
-    record.request_text = std::move(query);
+    record.request_text = query;
     record.timestamp_ms =
         static_cast<std::int64_t>(r_->start_sec) * 1000 + r_->start_msec;
     record.request_id = request_id(r_);

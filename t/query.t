@@ -54,6 +54,13 @@ location /key {
     chatbot_redis %%REDIS%%;
     chatbot_cache_key $arg_key;
 }
+
+location /tenant {
+    chatbot_pass %%API%%;
+    chatbot_redis %%REDIS%%;
+    chatbot_cache_key "$http_x_tenant $chatbot_query";
+    add_header X-Query $chatbot_query;
+}
 EOF
 
 # decoding
@@ -135,6 +142,16 @@ is(asked('', '/fixed'), 'What is new?', 'chatbot_query, fixed');
 is(cached('one', 1), 'one from api', 'chatbot_cache_key');
 is(cached('two', 1), 'one from cache', 'chatbot_cache_key, the same');
 is(cached('one', 2), 'one from api', 'chatbot_cache_key, another');
+is(cached('one', ''), 'one from api', 'chatbot_cache_key, empty');
+is(cached('two', ''), 'two from api', 'chatbot_cache_key, empty again');
+is(cached('two', ''), 'two from api', 'an empty key is not cached');
+
+is(of_tenant('a', 'Что?'), 'Что? from api', '$chatbot_query');
+is(of_tenant('b', 'Что?'), 'Что? from api', 'another tenant');
+is(of_tenant('a', 'Как?'), 'Как? from api', 'another question');
+is(of_tenant('a', 'Что?'), 'Что? from cache', 'the same');
+is(header(post_form({ query => 'x & y' }, uri => '/tenant'), 'X-Query'), 'x & y',
+	'$chatbot_query, decoded');
 
 done_testing();
 
@@ -148,6 +165,13 @@ sub asked {
 
 sub cached {
 	my ($text, $key) = @_;
-	my $reply = get("/key?query=$text&key=$key");
-	return received($reply) . ' from ' . json($reply)->{source};
+	return with_source(get("/key?query=$text&key=$key"));
 }
+
+sub of_tenant {
+	my ($tenant, $text) = @_;
+	return with_source(post_form({ query => $text }, uri => '/tenant',
+		headers => ["X-Tenant: $tenant"]));
+}
+
+sub with_source { received($_[0]) . ' from ' . json($_[0])->{source} }

@@ -198,6 +198,15 @@ TEST_F(ConductorTest, EqualQuestionsAreAskedOnce)
               " c=hello,COLLAPSED");
 }
 
+TEST_F(ConductorTest, WithoutKeyEachIsLikeNoOther)
+{
+    ask("a", "");
+    ask("b", "");
+    EXPECT_EQ(log(), " model() model()");
+    answer("hello");
+    EXPECT_EQ(log(), " row(a,success,200) a=hello,MISS");
+}
+
 TEST_F(ConductorTest, WithoutLockEachAsksForItself)
 {
     route_.cache_lock = false;
