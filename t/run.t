@@ -87,6 +87,16 @@ like(read_file($run->{log}), qr/redis died/, 'tells who died');
 isnt($run->{status}, 0, 'exit status of a failure');
 is(get('/', @at), '', 'nothing left');
 
+# a Redis that is there already
+
+$ENV{REDIS_URL} = $t->redis->url;
+unlink $run->{log};
+$run->start;
+($keys) = read_file($run->{log}) =~ /Answers: +(.*)/;
+is(json(ask($question, @at))->{source}, 'api', 'another Redis');
+ok(wait_for { capture('sh', '-c', $keys) =~ /^chatbot:/m }, 'in this Redis');
+$run->stop;
+
 my $taken = IO::Socket::INET->new(LocalPort => port(), Listen => 1,
 	ReuseAddr => 1);
 like(capture($run->command), qr/Port \d+ is taken/, 'port taken');
