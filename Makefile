@@ -28,7 +28,7 @@ else
 # it libstdc++, whose throw it intercepts at start.
 sanitizer := $(if $(findstring thread,$(SANITIZE)),tsan,asan)
 BUILD := $(BUILD)/$(sanitizer)
-cc_opt = -g -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
+cc_opt = -g1 -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
 	-fno-sanitize-recover=all
 ld_opt = -fsanitize=$(SANITIZE)
 export CHATBOT_PRELOAD = $(shell $(CC) -print-file-name=lib$(sanitizer).so \

@@ -95,6 +95,9 @@ const char* parse_host(std::string_view text, RedisSettings& settings)
     if (settings.host.empty()) {
         return "no host";
     }
+    if (settings.host.find_first_of("?#") != std::string::npos) {
+        return "invalid host";
+    }
     if (end == text.npos) {
         return nullptr;
     }

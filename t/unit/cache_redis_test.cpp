@@ -187,6 +187,7 @@ TEST(RedisUrlTest, Bad)
     EXPECT_EQ(parse("redis://"), "!no host");
     EXPECT_EQ(parse("redis://:1"), "!no host");
     EXPECT_EQ(parse("redis://[]"), "!no host");
+    EXPECT_EQ(parse("redis://a?b=c"), "!invalid host");
     EXPECT_EQ(parse("redis://[::1"), "!invalid IPv6 address");
     for (auto port : {"", "0", "65536", "x", "1x", "-1", "99999999999"}) {
         EXPECT_EQ(parse("redis://a:" + std::string(port)), "!invalid port");
