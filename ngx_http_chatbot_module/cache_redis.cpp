@@ -30,7 +30,6 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds stopping_check_interval{50};
 constexpr std::size_t max_error_size = 200;
-constexpr std::int64_t max_created = 1'000'000'000'000;
 constexpr std::size_t kept_buffer_size = 256 * 1024;
 
 bool remove_prefix(std::string_view& text, std::string_view prefix)
@@ -43,12 +42,20 @@ bool remove_prefix(std::string_view& text, std::string_view prefix)
     return true;
 }
 
-// Reads a decimal number that is all of `text`.
-bool read_number(std::string_view text, int min, int max, int& number)
+// Takes a number that is not negative off the front of `text`.
+template <class Int>
+bool remove_number(std::string_view& text, Int& number)
 {
     const char* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data(), end, number);
-    return error == std::errc() && stop == end && number >= min &&
+    text.remove_prefix(static_cast<std::size_t>(stop - text.data()));
+    return error == std::errc() && number >= 0;
+}
+
+// Reads a decimal number that is all of `text`.
+bool read_number(std::string_view text, int min, int max, int& number)
+{
+    return remove_number(text, number) && text.empty() && number >= min &&
            number <= max;
 }
 
@@ -119,16 +126,6 @@ void append_tokens(std::string& out, const char* name, std::int32_t tokens)
     out += tokens < 0 ? "null" : std::to_string(tokens);
 }
 
-// Takes a number that is not negative off the front of `text`.
-template <class Int>
-bool remove_number(std::string_view& text, Int& number)
-{
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, number);
-    text.remove_prefix(static_cast<std::size_t>(stop - text.data()));
-    return error == std::errc() && number >= 0;
-}
-
 bool remove_tokens(std::string_view& text, std::string_view name,
                    std::int32_t& tokens)
 {
@@ -138,20 +135,37 @@ bool remove_tokens(std::string_view& text, std::string_view name,
 
 // Reads what write_cache_value() wrote: several times as fast as a parser that
 // takes any JSON, and most of what there is to do for a hit.
-bool read_own_value(std::string_view value, Answer& answer)
+std::optional<Answer> read_own_value(std::string_view value)
 {
-    return is_utf8(value) && value.find('\0') == value.npos &&
-           remove_prefix(value, "{\"response\":") &&
-           take_json(value, answer.text) &&
-           remove_prefix(value, ",\"model\":") &&
-           take_json(value, answer.model) &&
-           remove_prefix(value, ",\"created\":") &&
-           remove_number(value, answer.created) &&
-           answer.created <= max_created &&
-           remove_tokens(value, ",\"prompt_tokens\":", answer.prompt_tokens) &&
-           remove_tokens(value,
-                         ",\"completion_tokens\":", answer.completion_tokens) &&
-           value == "}";
+    Answer answer;
+    const bool own =
+        is_utf8(value) && value.find('\0') == value.npos &&
+        remove_prefix(value, "{\"response\":") &&
+        take_json(value, answer.text) && remove_prefix(value, ",\"model\":") &&
+        take_json(value, answer.model) &&
+        remove_prefix(value, ",\"created\":") &&
+        remove_number(value, answer.created) &&
+        answer.created <= Answer::max_created &&
+        remove_tokens(value, ",\"prompt_tokens\":", answer.prompt_tokens) &&
+        remove_tokens(value,
+                      ",\"completion_tokens\":", answer.completion_tokens) &&
+        value == "}";
+    return own ? std::optional(std::move(answer)) : std::nullopt;
+}
+
+// Reads any JSON.  Without a response in it the text is empty.
+Answer read_any_value(std::string_view value)
+{
+    const Json json = parse_json(value);
+
+    Answer answer;
+    answer.text = string_member(json.get(), "response").value_or("");
+    answer.model = string_member(json.get(), "model").value_or("");
+    take_number(answer.created, Answer::max_created, json.get(), "created");
+    take_number(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
+    take_number(answer.completion_tokens, INT32_MAX, json.get(),
+                "completion_tokens");
+    return answer;
 }
 
 // "OOM" of "OOM command not allowed when used memory > 'maxmemory'."
@@ -277,26 +291,15 @@ std::string write_cache_value(const Answer& answer)
 
 std::optional<Answer> read_cache_value(std::string_view value)
 {
-    Answer own;
-    if (read_own_value(value, own) && !own.text.empty()) {
-        own.complete = true;  // no other is kept
-        return own;
+    auto answer = read_own_value(value);
+    if (!answer) {
+        answer = read_any_value(value);
     }
-
-    const Json json = parse_json(value);
-    const auto text = string_member(json.get(), "response");
-    if (!text || text->empty()) {
+    if (answer->text.empty()) {
         return {};
     }
 
-    Answer answer;
-    answer.text = *text;
-    answer.model = string_member(json.get(), "model").value_or("");
-    take_number(answer.created, max_created, json.get(), "created");
-    take_number(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
-    take_number(answer.completion_tokens, INT32_MAX, json.get(),
-                "completion_tokens");
-    answer.complete = true;  // no other is kept
+    answer->complete = true;  // no other is kept
     return answer;
 }
 

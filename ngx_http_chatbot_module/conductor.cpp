@@ -88,7 +88,7 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
         return handle;
     }
 
-    if (route.cache_lock && !key.empty()) {
+    if (route.cache_lock) {
         auto it = open_.find({&route, key});
         if (it != open_.end()) {
             auto& flight = *it->second;

@@ -14,6 +14,8 @@ namespace chatbot {
 
 // What a model answered, or what Redis kept of it.
 struct Answer {
+    static constexpr std::int64_t max_created = 1'000'000'000'000;
+
     std::string text;  // trimmed, never empty
     std::string model;
     std::int64_t created = 0;             // seconds since the epoch

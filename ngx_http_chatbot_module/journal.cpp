@@ -34,6 +34,12 @@ auto uninterrupted(Call call)
     return result;
 }
 
+int open_file(const std::string& path, int flags)
+{
+    return uninterrupted(
+        [&] { return open(path.c_str(), flags | O_CLOEXEC, 0640); });
+}
+
 bool lock(int fd, int how)
 {
     return uninterrupted([&] { return flock(fd, how); }) == 0;
@@ -192,10 +198,7 @@ bool take_over(Segment& segment)
 
 bool is_held(const std::string& path)
 {
-    int fd = uninterrupted([&] {
-        return open(path.c_str(),
-                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    });
+    int fd = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (fd == -1) {
         return false;
     }
@@ -312,10 +315,8 @@ bool Journal::make(Segment& segment)
     // remove, a new one before it is locked here.
     for (int lost = 0;;) {
         segment.path = stem + std::to_string(++made_) + std::string(extension);
-        segment.fd = uninterrupted([&] {
-            return open(segment.path.c_str(),
-                        O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0640);
-        });
+        segment.fd =
+            open_file(segment.path, O_RDWR | O_CREAT | O_EXCL | O_APPEND);
         if (segment.fd == -1) {
             if (errno == EEXIST) {
                 continue;
@@ -465,10 +466,7 @@ std::vector<Segment> find_orphans(const std::string& dir,
     for (const auto& path : segments_in(dir, prefix)) {
         Segment segment;
         segment.path = path.native();
-        segment.fd = uninterrupted([&] {
-            return open(segment.path.c_str(),
-                        O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        });
+        segment.fd = open_file(segment.path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
         if (segment.fd == -1) {
             if (error.empty() && errno != ENOENT) {
                 error = describe(segment.path, errno);
@@ -524,10 +522,7 @@ bool read_slice(const Slice& slice, std::string& lines)
 bool set_aside(const std::string& dir, std::string_view lines)
 {
     const std::string path = dir + "/" + std::string(rejected_name);
-    int fd = uninterrupted([&] {
-        return open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC,
-                    0640);
-    });
+    int fd = open_file(path, O_RDWR | O_CREAT | O_APPEND);
     if (fd == -1) {
         return false;
     }

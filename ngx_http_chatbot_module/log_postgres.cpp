@@ -13,8 +13,6 @@
 namespace chatbot {
 namespace {
 
-using Clock = PostgresConnection::Clock;
-
 // The server gives up before the client does, or else soon after: a transaction
 // whose client is gone holds its locks no longer than this, be it busy or idle
 // (but for one that waits for the rest of a COPY: that ends with TCP's
@@ -224,7 +222,8 @@ std::vector<Notice> LogPostgres::take_notices()
 
 bool LogPostgres::connect()
 {
-    auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+    auto deadline = PostgresConnection::Clock::now() +
+                    std::chrono::milliseconds(timeout_ms);
     if (connection_ && connection_->alive()) {
         connection_->set_deadline(deadline);
         return true;

@@ -117,9 +117,9 @@ char* fail(ngx_conf_t* cf, const char* format, Args... args)
 // ngx_http_chatbot_directives.cpp
 extern ngx_command_t commands[];
 
-// The journal's directory, relative to nginx's prefix; null if there is no
-// memory.
-[[nodiscard]] ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t name);
+// The journal's directory, relative to nginx's prefix; null if it is none, or
+// there is no memory.
+[[nodiscard]] ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir);
 
 // A variable of the environment without the newline at its end; one that is
 // empty is as good as none.  It is handed on to the next binary (USR2), which

@@ -398,18 +398,7 @@ char* set_journal(ngx_conf_t* cf, ngx_command_t*, void* conf)
         return fail(cf, "no directory in \"chatbot_log_journal\"");
     }
     mcf->journal = journal_path(cf, dir);
-    if (!mcf->journal) {
-        return conf_error;
-    }
-
-    // nginx would take it, and change its owner and mode.
-    ngx_file_info_t info;
-    auto name = reinterpret_cast<const char*>(mcf->journal->name.data);
-    if (ngx_file_info(name, &info) == 0 && !ngx_is_dir(&info)) {
-        return fail(cf, "\"%V\" of \"chatbot_log_journal\" is no directory",
-                    &dir);
-    }
-    return conf_ok;
+    return mcf->journal ? conf_ok : conf_error;
 }
 
 constexpr ngx_uint_t anywhere =
@@ -486,9 +475,18 @@ ngx_command_t commands[] = {
 
     ngx_null_command};
 
-ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t name)
+ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir)
 {
+    auto name = dir;
     if (ngx_conf_full_name(cf->cycle, &name, 0) != NGX_OK) {
+        return nullptr;
+    }
+
+    // A file nginx would take, and change its owner and mode.
+    ngx_file_info_t info;
+    if (ngx_file_info(reinterpret_cast<const char*>(name.data), &info) == 0 &&
+        !ngx_is_dir(&info)) {
+        fail(cf, "\"%V\" of \"chatbot_log_journal\" is no directory", &dir);
         return nullptr;
     }
 

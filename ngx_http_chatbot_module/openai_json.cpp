@@ -159,7 +159,7 @@ std::string read_content(const cJSON* message)
 void read_head(const cJSON* json, Answer& answer)
 {
     answer.model = string_member(json, "model").value_or(answer.model);
-    take_number(answer.created, 1e12, json, "created");
+    take_number(answer.created, Answer::max_created, json, "created");
 
     const cJSON* usage = member(json, "usage");
     take_number(answer.prompt_tokens, INT32_MAX, usage, "prompt_tokens");

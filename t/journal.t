@@ -243,21 +243,21 @@ print $fh '{"timestamp":"2026-11-23T06:13:00.123Z","ip_address":"::1",'
 	. '"request_text":"stranded","status":"error","http_status":200}' . "\n";
 close $fh;
 
-my $warnings = sub { scalar(() =
+my $errors = sub { scalar(() =
 	$gone->error_log =~ /\[error\].*not configured.*\Q$stranded/g) };
 
 $gone->run;
-ok(wait_for { $warnings->() == 1 }, 'no database, a warning');
+ok(wait_for { $errors->() == 1 }, 'no database, an error');
 
 $gone->reload("$conf $off"
 	. ' location /b { chatbot_pass %%API%%; chatbot_log_table b; }');
-ok(wait_for { $warnings->() == 2 }, 'two databases, a warning');
+ok(wait_for { $errors->() == 2 }, 'two databases, an error');
 ok(-s $stranded, 'two databases, it stays');
 
 $gone->reload("$conf $off");
 $rows++;
 arrived('one database takes it');
-is($warnings->(), 2, 'one database, no warning');
+is($errors->(), 2, 'one database, no error');
 
 done_testing();
 

@@ -515,11 +515,15 @@ TEST_F(JournalTest, NamesTellWhenAndWho)
 
 TEST_F(JournalTest, NameThatIsThereIsNotUsedAgain)
 {
-    Journal other(dir_, "db", 1024 * 1024);  // counts from 1, too
-    ASSERT_TRUE(journal_->append("a\n"));
-    ASSERT_TRUE(other.append("b\n"));
+    {
+        Journal other(dir_, "db", 1024 * 1024);  // counts from 1, too
+        ASSERT_TRUE(other.append("old\n"));
+    }
+    ASSERT_TRUE(journal_->append("new\n"));
 
     EXPECT_EQ(files().size(), 2u);
+    EXPECT_EQ(adopt(), 1u);
+    EXPECT_EQ(ship_all(), "old\nnew\n");
 }
 
 // Two processes append, ship and adopt at once; no line is lost.
