@@ -223,6 +223,12 @@ bool is_quiet(const redisContext& context)
            poll(&event, 1, 0) == 0;
 }
 
+// Under which name Redis keeps what has this key.
+std::string name_of(const Key& key)
+{
+    return "chatbot:" + hex(key);
+}
+
 }  // namespace
 
 const char* parse_redis_url(const std::string& url, RedisSettings& settings)
@@ -419,10 +425,11 @@ void RedisCache::append(const CacheItem& item)
 {
     switch (item.kind) {
         case CacheItem::Kind::lookup:
-            return append({"GET", item.key});
+            return append({"GET", name_of(item.key)});
         case CacheItem::Kind::store:
-            return append({"SET", item.key, write_cache_value(item.answer),
-                           "EX", std::to_string(item.expire_s)});
+            return append({"SET", name_of(item.key),
+                           write_cache_value(item.answer), "EX",
+                           std::to_string(item.expire_s)});
         case CacheItem::Kind::probe:
             return append({"PING"});
     }

@@ -38,19 +38,19 @@ struct Conductor::Seat {
     Record record;
     std::size_t journal;
     std::uint64_t since_ms;
+    bool stream;
     CacheStatus status = CacheStatus::none;
-    bool stream = false;
+    std::shared_ptr<const Reply> reply{};  // once it is settled
 };
 
 struct Conductor::Flight {
     FlightId id;
     const Route& route;
-    std::string key;
-    bool asking = false;  // the model was asked
-    std::vector<std::unique_ptr<Seat>> seats{};
+    std::optional<Key> key;
+    bool asking = false;                // the model was asked
+    std::uint64_t deadline_ms = never;  // of the lookup, or of the model
+    std::list<Seat> seats{};
     std::string received{};  // in pieces
-
-    Topic topic() const { return {&route, key}; }
 };
 
 Conductor::Conductor(Services& services, std::size_t caches,
@@ -65,45 +65,44 @@ Conductor::Conductor(Services& services, std::size_t caches,
 Conductor::~Conductor() = default;
 
 Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
-                                std::string key, Record record,
+                                std::optional<Key> key, Record record,
                                 bool stream) noexcept
 {
-    auto seat = std::make_unique<Seat>(
-        Seat{&waiter, std::move(record), route.journal, services_.now_ms()});
-    auto handle = seat.get();
-    seat->stream = stream;
+    std::list<Seat> seats;
+    auto& seat = seats.emplace_back(Seat{
+        &waiter, std::move(record), route.journal, services_.now_ms(), stream});
     ++in_flight_;
 
     std::optional<Reply> refused;
     if (route.journal != Route::none && !services_.has_room(route.journal)) {
         // What room is left belongs to those who were let in.
-        seat->journal = Route::none;
+        seat.journal = Route::none;
         refused = refusal(unrecordable);
     } else if (in_flight_ > max_in_flight_) {
         refused = too_many();
     }
     if (refused) {
-        settle(std::move(seat), std::make_shared<Reply>(std::move(*refused)));
+        settle(seats, std::move(*refused));
         services_.settle_soon();
-        return handle;
+        return &seat;
     }
 
-    if (route.cache_lock) {
-        auto it = open_.find({&route, key});
+    if (route.cache_lock && key) {
+        auto it = open_.find({&route, *key});
         if (it != open_.end()) {
             auto& flight = *it->second;
-            seat->status = CacheStatus::collapsed;
+            seat.status = CacheStatus::collapsed;
             if (stream && !flight.received.empty()) {
                 waiter.on_piece(flight.received);
             }
-            flight.seats.push_back(std::move(seat));
-            return handle;
+            flight.seats.splice(flight.seats.end(), seats);
+            return &seat;
         }
     }
 
-    auto& flight = take_off(route, std::move(key));
-    seat->status = CacheStatus::miss;
-    flight.seats.push_back(std::move(seat));
+    auto& flight = take_off(route, key);
+    seat.status = CacheStatus::miss;
+    flight.seats.splice(flight.seats.end(), seats);
 
     if (may_cache(flight)) {
         look_up(flight);
@@ -111,7 +110,7 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
         ask_model(flight);
     }
 
-    return handle;
+    return &seat;
 }
 
 void Conductor::leave(Seat* seat)
@@ -119,13 +118,14 @@ void Conductor::leave(Seat* seat)
     seat->waiter = nullptr;
 }
 
-Conductor::Flight& Conductor::take_off(const Route& route, std::string key)
+Conductor::Flight& Conductor::take_off(const Route& route,
+                                       std::optional<Key> key)
 {
     auto id = ++last_id_;
-    auto& flight = flights_.try_emplace(id, Flight{id, route, std::move(key)})
-                       .first->second;
-    if (route.cache_lock && !flight.key.empty()) {
-        open_.emplace(flight.topic(), &flight);
+    auto& flight =
+        flights_.try_emplace(id, Flight{id, route, key}).first->second;
+    if (route.cache_lock && key) {
+        open_.emplace(Topic{&route, *key}, &flight);
     }
 
     return flight;
@@ -134,7 +134,7 @@ Conductor::Flight& Conductor::take_off(const Route& route, std::string key)
 bool Conductor::may_cache(const Flight& flight) const
 {
     auto cache = flight.route.cache;
-    return !closing_ && !flight.key.empty() && cache != Route::none &&
+    return !closing_ && flight.key && cache != Route::none &&
            !caches_[cache].down;
 }
 
@@ -143,15 +143,15 @@ void Conductor::look_up(Flight& flight)
     CacheItem item;
     item.kind = CacheItem::Kind::lookup;
     item.flight = flight.id;
-    item.key = flight.key;
+    item.key = *flight.key;
 
     if (!services_.ask_cache(flight.route.cache, std::move(item))) {
         ask_model(flight);
         return;
     }
 
-    set_alarm({services_.now_ms() + flight.route.cache_timeout_ms,
-               Alarm::Kind::lookup, flight.id});
+    flight.deadline_ms = services_.now_ms() + flight.route.cache_timeout_ms;
+    wake_at(flight.deadline_ms);
 }
 
 void Conductor::ask_model(Flight& flight)
@@ -163,9 +163,9 @@ void Conductor::ask_model(Flight& flight)
     ModelCall call;
     call.flight = flight.id;
     call.settings = flight.route.model;
-    call.question = flight.seats.front()->record.request_text;
+    call.question = flight.seats.front().record.request_text;
     call.stream = std::any_of(flight.seats.begin(), flight.seats.end(),
-                              [](const auto& seat) { return seat->stream; });
+                              [](const auto& seat) { return seat.stream; });
     flight.asking = true;
 
     if (!services_.ask_model(std::move(call))) {
@@ -174,23 +174,23 @@ void Conductor::ask_model(Flight& flight)
         return;
     }
 
-    set_alarm({services_.now_ms() + flight.route.model->timeout_ms + grace_ms,
-               Alarm::Kind::answer, flight.id});
+    flight.deadline_ms =
+        services_.now_ms() + flight.route.model->timeout_ms + grace_ms;
+    wake_at(flight.deadline_ms);
 }
 
 // Answers all who wait, and lets go of them: the flight itself may go on.
 void Conductor::dismiss(Flight& flight, Reply reply)
 {
     // A flight that was given up may still land when another took its place.
-    auto it = open_.find(flight.topic());
-    if (it != open_.end() && it->second == &flight) {
-        open_.erase(it);
+    if (flight.key) {
+        auto it = open_.find({&flight.route, *flight.key});
+        if (it != open_.end() && it->second == &flight) {
+            open_.erase(it);
+        }
     }
 
-    auto shared = std::make_shared<const Reply>(std::move(reply));
-    for (auto& seat : std::exchange(flight.seats, {})) {
-        settle(std::move(seat), shared);
-    }
+    settle(flight.seats, std::move(reply));
 }
 
 void Conductor::land(Flight& flight, Reply reply)
@@ -199,13 +199,16 @@ void Conductor::land(Flight& flight, Reply reply)
     flights_.erase(flight.id);
 }
 
-void Conductor::settle(std::unique_ptr<Seat> seat,
-                       std::shared_ptr<const Reply> reply)
+void Conductor::settle(std::list<Seat>& seats, Reply reply)
 {
-    if (reply->hit) {
-        seat->status = CacheStatus::hit;
+    auto shared = std::make_shared<const Reply>(std::move(reply));
+    for (auto& seat : seats) {
+        seat.reply = shared;
+        if (shared->hit) {
+            seat.status = CacheStatus::hit;
+        }
     }
-    settled_.push_back({std::move(seat), std::move(reply)});
+    settled_.splice(settled_.end(), seats);
 }
 
 void Conductor::on_cache(std::size_t cache, std::vector<CacheItem>& batch)
@@ -263,17 +266,13 @@ void Conductor::on_unavailable(std::size_t cache, bool probed)
     health.down = true;
     health.backoff_ms =
         std::clamp(2 * health.backoff_ms, min_backoff_ms, max_backoff_ms);
-    set_alarm(
-        {services_.now_ms() + health.backoff_ms, Alarm::Kind::probe, cache});
+    health.probe_ms = services_.now_ms() + health.backoff_ms;
+    wake_at(health.probe_ms);
 
     // Those whose lookup is still queued need not wait for it.
-    std::vector<Flight*> looking;
-    for (auto& [id, flight] : flights_) {
-        if (!flight.asking && flight.route.cache == cache) {
-            looking.push_back(&flight);
-        }
-    }
-    for (auto flight : looking) {
+    for (auto flight : flights_that([&](const Flight& f) {
+             return !f.asking && f.route.cache == cache;
+         })) {
         ask_model(*flight);
     }
 }
@@ -282,7 +281,7 @@ void Conductor::probe(std::size_t cache)
 {
     CacheItem item;
     item.kind = CacheItem::Kind::probe;
-    if (caches_[cache].down && !services_.ask_cache(cache, std::move(item))) {
+    if (!services_.ask_cache(cache, std::move(item))) {
         on_unavailable(cache, true);
     }
 }
@@ -291,7 +290,7 @@ void Conductor::store(const Flight& flight, const Answer& answer)
 {
     CacheItem item;
     item.kind = CacheItem::Kind::store;
-    item.key = flight.key;
+    item.key = *flight.key;
     item.expire_s = flight.route.cache_valid_s;
     item.answer = answer;
     item.answer.created = services_.time_s();  // the model's clock may be off
@@ -327,8 +326,8 @@ void Conductor::on_event(ModelEvent& event)
     if (event.kind == ModelEvent::Kind::piece) {
         flight->received += event.piece;
         for (auto& seat : flight->seats) {
-            if (seat->stream && seat->waiter) {
-                seat->waiter->on_piece(event.piece);
+            if (seat.stream && seat.waiter) {
+                seat.waiter->on_piece(event.piece);
             }
         }
         return;
@@ -349,52 +348,56 @@ void Conductor::on_event(ModelEvent& event)
     land(*flight, std::move(reply));
 }
 
-void Conductor::set_alarm(Alarm alarm)
+void Conductor::wake_at(std::uint64_t when_ms)
 {
-    alarms_.push(alarm);
-    if (alarms_.top().when_ms == alarm.when_ms) {
-        services_.set_timer(alarm.when_ms);
+    if (when_ms < timer_ms_) {
+        timer_ms_ = when_ms;
+        services_.set_timer(when_ms);
     }
 }
 
+// Most lookups are over long before their deadlines, which are therefore kept
+// in no order: all are looked at when the first of them has come.
 void Conductor::on_timer()
 {
-    while (!alarms_.empty() && alarms_.top().when_ms <= services_.now_ms()) {
-        auto alarm = alarms_.top();
-        alarms_.pop();
-        on_alarm(alarm);
+    auto now_ms = services_.now_ms();
+
+    for (auto flight : flights_that(
+             [&](const Flight& f) { return f.deadline_ms <= now_ms; })) {
+        on_deadline(*flight);
+    }
+    for (std::size_t i = 0; i < caches_.size(); ++i) {
+        if (caches_[i].probe_ms <= now_ms) {
+            caches_[i].probe_ms = never;
+            probe(i);
+        }
     }
 
-    if (!alarms_.empty()) {
-        services_.set_timer(alarms_.top().when_ms);
+    auto next_ms = never;
+    for (const auto& [id, flight] : flights_) {
+        next_ms = std::min(next_ms, flight.deadline_ms);
     }
+    for (const auto& cache : caches_) {
+        next_ms = std::min(next_ms, cache.probe_ms);
+    }
+    timer_ms_ = never;
+    wake_at(next_ms);
 
     on_settle();
 }
 
-void Conductor::on_alarm(const Alarm& alarm)
+void Conductor::on_deadline(Flight& flight)
 {
-    if (alarm.kind == Alarm::Kind::probe) {
-        probe(alarm.id);
-        return;
-    }
-
-    auto flight = find(alarm.id);
-    if (!flight) {
-        return;
-    }
-
-    if (alarm.kind == Alarm::Kind::lookup) {
-        if (!flight->asking) {
-            ask_model(*flight);
-        }
+    if (!flight.asking) {
+        ask_model(flight);
         return;
     }
 
     Reply reply;
     reply.problem = {504, "The model did not answer in time.",
                      "the model's thread did not answer in time"};
-    dismiss(*flight, std::move(reply));
+    flight.deadline_ms = never;
+    dismiss(flight, std::move(reply));
 }
 
 void Conductor::on_settle()
@@ -402,39 +405,40 @@ void Conductor::on_settle()
     auto settled = std::exchange(settled_, {});
     write_records(settled);
 
-    for (auto& [seat, reply] : settled) {
+    for (auto& seat : settled) {
         --in_flight_;
-        if (auto waiter = std::exchange(seat->waiter, nullptr)) {
-            waiter->on_answer(*reply, seat->status);
+        if (auto waiter = std::exchange(seat.waiter, nullptr)) {
+            waiter->on_answer(*seat.reply, seat.status);
         }
     }
 }
 
 // One write for each journal.  Who cannot be recorded gets a 503.
-void Conductor::write_records(std::vector<Settled>& settled)
+void Conductor::write_records(std::list<Seat>& settled)
 {
     constexpr int client_closed_request = 499;  // nginx's own
 
-    for (auto& [seat, reply] : settled) {
-        if (seat->journal == Route::none) {
+    for (auto& seat : settled) {
+        if (seat.journal == Route::none) {
             continue;
         }
 
-        auto& record = seat->record;
+        auto& record = seat.record;
+        auto& reply = seat.reply;
         auto& problem = reply->problem;
         record.status = problem ? "error" : reply->hit ? "cached" : "success";
         record.response_text =
             problem ? "Error: " + problem.detail : reply->answer.text;
-        record.http_status = !seat->waiter ? client_closed_request
-                             : problem     ? problem.status
-                                           : 200;
+        record.http_status = !seat.waiter ? client_closed_request
+                             : problem    ? problem.status
+                                          : 200;
         record.model = reply->answer.model;
         record.prompt_tokens = reply->answer.prompt_tokens;
         record.completion_tokens = reply->answer.completion_tokens;
-        record.cache_status = to_string(seat->status);
+        record.cache_status = to_string(seat.status);
         record.duration_ms =
-            static_cast<int>(services_.now_ms() - seat->since_ms);
-        append_line(lines_[seat->journal], record);
+            static_cast<int>(services_.now_ms() - seat.since_ms);
+        append_line(lines_[seat.journal], record);
     }
 
     for (std::size_t journal = 0; journal < lines_.size(); ++journal) {
@@ -446,9 +450,9 @@ void Conductor::write_records(std::vector<Settled>& settled)
         if (!services_.record(journal, lines)) {
             auto unrecorded =
                 std::make_shared<const Reply>(refusal(unrecordable));
-            for (auto& [seat, reply] : settled) {
-                if (seat->journal == journal) {
-                    reply = unrecorded;
+            for (auto& seat : settled) {
+                if (seat.journal == journal) {
+                    seat.reply = unrecorded;
                 }
             }
         }
@@ -461,11 +465,11 @@ void Conductor::leave_all()
     closing_ = true;
     for (auto& [id, flight] : flights_) {
         for (auto& seat : flight.seats) {
-            seat->waiter = nullptr;
+            seat.waiter = nullptr;
         }
     }
-    for (auto& settled : settled_) {
-        settled.seat->waiter = nullptr;
+    for (auto& seat : settled_) {
+        seat.waiter = nullptr;
     }
 }
 
@@ -476,6 +480,18 @@ void Conductor::close()
     }
     flights_.clear();
     on_settle();
+}
+
+template <class Predicate>
+std::vector<Conductor::Flight*> Conductor::flights_that(Predicate predicate)
+{
+    std::vector<Flight*> found;
+    for (auto& [id, flight] : flights_) {
+        if (predicate(flight)) {
+            found.push_back(&flight);
+        }
+    }
+    return found;
 }
 
 Conductor::Flight* Conductor::find(FlightId id)

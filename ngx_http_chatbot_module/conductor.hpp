@@ -2,9 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
+#include <limits>
+#include <list>
 #include <memory>
-#include <queue>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -112,7 +115,7 @@ public:
     // Asks record.request_text.  `key` names equal questions; one that has none
     // is like no other.  `record` holds what is known by now.  The route
     // outlives the conductor.
-    Seat* ask(Waiter& waiter, const Route& route, std::string key,
+    Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
               Record record, bool stream = false) noexcept;
 
     // The waiter is gone.  Its request is recorded all the same, with status
@@ -142,58 +145,45 @@ private:
     // What equal questions have in common.
     struct Topic {
         const Route* route;
-        std::string_view key;
+        Key key;
 
         bool operator==(const Topic&) const = default;
     };
     struct TopicHash {
         std::size_t operator()(const Topic& topic) const
         {
-            return std::hash<std::string_view>()(topic.key) ^
-                   std::hash<const Route*>()(topic.route);
+            std::size_t hash;  // as good as any other bytes of a SHA-256
+            std::memcpy(&hash, topic.key.data(), sizeof(hash));
+            return hash ^ std::hash<const Route*>()(topic.route);
         }
     };
 
-    // A waiter that was answered, but not yet recorded.
-    struct Settled {
-        std::unique_ptr<Seat> seat;
-        std::shared_ptr<const Reply> reply;
-    };
-
-    // Something to look after at a time of now_ms().
-    struct Alarm {
-        enum class Kind { lookup, answer, probe };
-
-        std::uint64_t when_ms;
-        Kind kind;
-        std::uint64_t id;  // of a flight, or which cache
-
-        bool operator>(const Alarm& other) const
-        {
-            return when_ms > other.when_ms;
-        }
-    };
+    static constexpr std::uint64_t never =
+        std::numeric_limits<std::uint64_t>::max();
 
     // What is known of a cache's health.
     struct Cache {
         bool down = false;
         int backoff_ms = 0;
+        std::uint64_t probe_ms = never;  // if down: when to ask if it is back
     };
 
-    Flight& take_off(const Route& route, std::string key);
+    Flight& take_off(const Route& route, std::optional<Key> key);
     void look_up(Flight& flight);
     void ask_model(Flight& flight);
     void land(Flight& flight, Reply reply);
     void dismiss(Flight& flight, Reply reply);
-    void settle(std::unique_ptr<Seat> seat, std::shared_ptr<const Reply> reply);
+    void settle(std::list<Seat>& seats, Reply reply);
     void store(const Flight& flight, const Answer& answer);
     void on_lookup(CacheItem& item);
     void on_event(ModelEvent& event);
     void on_unavailable(std::size_t cache, bool probed);
     void probe(std::size_t cache);
-    void set_alarm(Alarm alarm);
-    void on_alarm(const Alarm& alarm);
-    void write_records(std::vector<Settled>& settled);
+    void wake_at(std::uint64_t when_ms);
+    void on_deadline(Flight& flight);
+    void write_records(std::list<Seat>& settled);
+    template <class Predicate>
+    [[nodiscard]] std::vector<Flight*> flights_that(Predicate predicate);
     [[nodiscard]] bool may_cache(const Flight& flight) const;
     [[nodiscard]] Flight* find(FlightId id);
 
@@ -207,8 +197,8 @@ private:
     std::unordered_map<Topic, Flight*, TopicHash> open_;  // to join
     std::vector<Cache> caches_;
     std::vector<std::string> lines_;  // of each journal, while settling
-    std::vector<Settled> settled_;
-    std::priority_queue<Alarm, std::vector<Alarm>, std::greater<>> alarms_;
+    std::list<Seat> settled_;         // answered, but not yet recorded
+    std::uint64_t timer_ms_ = never;  // what it is set to
 };
 
 }  // namespace chatbot

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -66,6 +67,9 @@ enum class CacheStatus { none, miss, hit, collapsed };
     return "";
 }
 
+// Names equal questions: a SHA-256 of what makes them equal.
+using Key = std::array<unsigned char, 32>;
+
 // Names one flight, see conductor.hpp.  Never used twice by a worker process.
 using FlightId = std::uint64_t;
 
@@ -116,9 +120,9 @@ struct CacheItem {
 
     Kind kind = Kind::lookup;
     FlightId flight = 0;  // lookup
-    std::string key;
-    int expire_s = 0;  // store
-    Answer answer;     // store: what to keep; lookup: what was found, if hit
+    Key key{};            // lookup, store
+    int expire_s = 0;     // store
+    Answer answer;        // store: what to keep; lookup: what was found, if hit
     Status status = Status::unavailable;  // out
 };
 

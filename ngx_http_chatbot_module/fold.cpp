@@ -224,25 +224,31 @@ int read_escape(std::string_view text)
     return std::from_chars(end - 2, end, byte, 16).ptr == end ? byte : -1;
 }
 
-std::string digest(std::initializer_list<std::string_view> parts)
+Digest digest(std::initializer_list<std::string_view> parts)
 {
     std::string all;
+    all.reserve(256);  // enough for most questions
     for (auto part : parts) {
         all.append(std::to_string(part.size())).append(":").append(part);
     }
 
-    unsigned char hash[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    if (!EVP_Digest(all.data(), all.size(), hash, &size, sha256(), nullptr)) {
+    Digest hash;
+    if (!EVP_Digest(all.data(), all.size(), hash.data(), nullptr, sha256(),
+                    nullptr)) {
         throw std::runtime_error("OpenSSL has no SHA-256");
     }
+    return hash;
+}
 
-    std::string hex(2 * size, '0');
-    for (unsigned i = 0; i < size; ++i) {
-        hex[2 * i] = "0123456789abcdef"[hash[i] >> 4];
-        hex[2 * i + 1] = "0123456789abcdef"[hash[i] & 15];
+std::string hex(const Digest& digest)
+{
+    std::string text;
+    text.reserve(2 * digest.size());
+    for (auto byte : digest) {
+        text += "0123456789abcdef"[byte >> 4];
+        text += "0123456789abcdef"[byte & 15];
     }
-    return hex;
+    return text;
 }
 
 }  // namespace chatbot

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <initializer_list>
 #include <string>
@@ -37,8 +38,13 @@ namespace chatbot {
 // starts with none.
 [[nodiscard]] int read_escape(std::string_view text);
 
-// SHA-256 in hex (64 letters) of the parts; where one part ends and the next
-// starts counts, so ("ab", "c") and ("a", "bc") differ.
-[[nodiscard]] std::string digest(std::initializer_list<std::string_view> parts);
+using Digest = std::array<unsigned char, 32>;
+
+// SHA-256 of the parts; where one part ends and the next starts counts, so
+// ("ab", "c") and ("a", "bc") differ.
+[[nodiscard]] Digest digest(std::initializer_list<std::string_view> parts);
+
+// In small letters.
+[[nodiscard]] std::string hex(const Digest& digest);
 
 }  // namespace chatbot

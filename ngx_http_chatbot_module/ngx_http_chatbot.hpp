@@ -165,7 +165,7 @@ public:
 
 private:
     [[nodiscard]] Problem find_query(std::string_view body);
-    [[nodiscard]] std::optional<std::string> cache_key() const;
+    [[nodiscard]] ngx_int_t find_key(std::optional<Key>& key) const;
     [[nodiscard]] Record record() const;
     [[nodiscard]] ngx_int_t send_answer(const Answer& answer);
 
@@ -213,7 +213,7 @@ ngx_int_t init_worker(ngx_cycle_t* cycle);
 void exit_worker(ngx_cycle_t* cycle);
 
 // To the conductor of this worker process.
-Conductor::Seat* ask(Waiter& waiter, const Route& route, std::string key,
+Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
                      Record record);
 void leave(Conductor::Seat* seat);
 

@@ -146,14 +146,14 @@ void Request::start(std::string_view body)
         return;
     }
 
-    auto key = cache_key();
-    if (!key) {
+    std::optional<Key> key;
+    if (find_key(key) != NGX_OK) {
         ngx_http_finalize_request(r_, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
     r_->read_event_handler = ngx_http_test_reading;
-    seat_ = ask(*this, *loc_conf(r_)->route, std::move(*key), record());
+    seat_ = ask(*this, *loc_conf(r_)->route, key, record());
     asked = true;
 }
 
@@ -189,22 +189,23 @@ Problem Request::find_query(std::string_view body)
     return {};
 }
 
-// Nothing if there is no memory; empty for what is not to be cached.
-std::optional<std::string> Request::cache_key() const
+// What is neither cached nor shared gets none.
+ngx_int_t Request::find_key(std::optional<Key>& key) const
 {
     auto lcf = loc_conf(r_);
     if (!lcf->cache_key) {
-        return "chatbot:" + digest({fold(query), lcf->key_suffix});
+        key = digest({fold(query), lcf->key_suffix});
+        return NGX_OK;
     }
 
     ngx_str_t value;
     if (ngx_http_complex_value(r_, lcf->cache_key, &value) != NGX_OK) {
-        return std::nullopt;
+        return NGX_ERROR;
     }
-    if (value.len == 0) {
-        return "";
+    if (value.len != 0) {
+        key = digest({view(value)});
     }
-    return "chatbot:" + digest({view(value)});
+    return NGX_OK;
 }
 
 Record Request::record() const

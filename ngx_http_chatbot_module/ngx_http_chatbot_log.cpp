@@ -48,7 +48,7 @@ std::vector<SegmentNames> segment_names(const std::vector<LogTarget>& targets)
         }
 
         auto database = database_name(target.conninfo);
-        auto own = "log-" + digest({database, target.table}).substr(0, 8);
+        auto own = "log-" + hex(digest({database, target.table})).substr(0, 8);
         names.push_back({own, databases == 1 ? "log-" : own + "-"});
     }
     return names;

@@ -203,13 +203,13 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
 
     std::string params;
     for (const auto& [name, value] : model.params) {
-        params += digest({name, value});
+        params += hex(digest({name, value}));
     }
     std::string names;
     for (const auto& name : model.models) {
-        names += digest({name});
+        names += hex(digest({name}));
     }
-    lcf.key_suffix = digest({names, model.system_prompt, params});
+    lcf.key_suffix = hex(digest({names, model.system_prompt, params}));
     return conf_ok;
 }
 

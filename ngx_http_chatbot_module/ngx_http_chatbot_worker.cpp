@@ -104,11 +104,10 @@ public:
     Worker(const Worker&) = delete;
     Worker& operator=(const Worker&) = delete;
 
-    Conductor::Seat* ask(Waiter& waiter, const Route& route, std::string key,
-                         Record record)
+    Conductor::Seat* ask(Waiter& waiter, const Route& route,
+                         std::optional<Key> key, Record record)
     {
-        auto seat =
-            conductor_.ask(waiter, route, std::move(key), std::move(record));
+        auto seat = conductor_.ask(waiter, route, key, std::move(record));
         hold();
         return seat;
     }
@@ -240,10 +239,10 @@ void exit_worker(ngx_cycle_t*)
     delete std::exchange(worker, nullptr);
 }
 
-Conductor::Seat* ask(Waiter& waiter, const Route& route, std::string key,
+Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
                      Record record)
 {
-    return worker->ask(waiter, route, std::move(key), std::move(record));
+    return worker->ask(waiter, route, key, std::move(record));
 }
 
 void leave(Conductor::Seat* seat)

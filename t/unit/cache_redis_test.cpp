@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fake_server.hpp"
+#include "fold.hpp"
 
 namespace chatbot {
 namespace {
@@ -19,16 +20,17 @@ using std::chrono::milliseconds;
 
 using Kind = CacheItem::Kind;
 
-CacheItem lookup(std::string key)
+CacheItem lookup(const std::string& question)
 {
     CacheItem item;
-    item.key = std::move(key);
+    item.key = digest({question});
     return item;
 }
 
-CacheItem store(std::string key, std::string text, int expire_s = 100)
+CacheItem store(const std::string& question, std::string text,
+                int expire_s = 100)
 {
-    CacheItem item = lookup(std::move(key));
+    CacheItem item = lookup(question);
     item.kind = Kind::store;
     item.expire_s = expire_s;
     item.answer.text = std::move(text);
@@ -144,8 +146,8 @@ protected:
         use(settings_);
     }
 
-    // A key that no other run uses.
-    static std::string key(const std::string& name)
+    // A question that no other run asks.
+    static std::string question(const std::string& name)
     {
         static const std::string prefix =
             "test:" + std::to_string(getpid()) + ":" +
@@ -290,7 +292,7 @@ TEST(CacheValueTest, FastAndThoroughAgree)
 
 TEST_F(RealRedisTest, StoresAndFinds)
 {
-    const std::string k = key("k");
+    const std::string k = question("k");
     EXPECT_EQ(run({lookup(k), probe()}), "miss done");
     EXPECT_EQ(run({store(k, "Привет"), lookup(k), lookup(k + "x")}),
               "done hit:Привет miss");
@@ -299,7 +301,7 @@ TEST_F(RealRedisTest, StoresAndFinds)
 
 TEST_F(RealRedisTest, Expires)
 {
-    const std::string k = key("e");
+    const std::string k = question("e");
     EXPECT_EQ(run({store(k, "x", 1), lookup(k)}), "done hit:x");
     const auto limit = Clock::now() + std::chrono::seconds(10);
     while (run({lookup(k)}) != "miss") {
@@ -315,8 +317,8 @@ TEST_F(RealRedisTest, BatchLargerThanAllBuffers)
     const std::string text(1000 * 1000, 'x');
     std::vector<CacheItem> batch;
     for (int i = 0; i < 20; i++) {
-        batch.push_back(store(key("b"), text));
-        batch.push_back(lookup(key("b")));
+        batch.push_back(store(question("b"), text));
+        batch.push_back(lookup(question("b")));
     }
 
     cache_->run(batch);
@@ -351,7 +353,8 @@ TEST_F(CacheRedisTest, SendsOneBatchAtOnce)
     const std::string expected =
         "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n"
         "*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n"
-        "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+        "*2\r\n$3\r\nGET\r\n$72\r\nchatbot:" +
+        hex(digest({"k"})) + "\r\n";
     fake([&](Peer& peer, int) {
         while (received.size() < expected.size()) {
             received += peer.receive();
