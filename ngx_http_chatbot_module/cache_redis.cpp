@@ -13,15 +13,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <cstdint>
 #include <cstring>
-#include <limits>
 #include <new>
 #include <utility>
 
+#include "cache_value.hpp"
 #include "fold.hpp"
-#include "json.hpp"
 
 namespace chatbot {
 namespace {
@@ -31,142 +28,6 @@ using std::chrono::milliseconds;
 constexpr milliseconds stopping_check_interval{50};
 constexpr std::size_t max_error_size = 200;
 constexpr std::size_t kept_buffer_size = 256 * 1024;
-
-bool remove_prefix(std::string_view& text, std::string_view prefix)
-{
-    if (!text.starts_with(prefix)) {
-        return false;
-    }
-
-    text.remove_prefix(prefix.size());
-    return true;
-}
-
-// Takes a number that is not negative off the front of `text`.
-template <class Int>
-bool remove_number(std::string_view& text, Int& number)
-{
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, number);
-    text.remove_prefix(static_cast<std::size_t>(stop - text.data()));
-    return error == std::errc() && number >= 0;
-}
-
-// Reads a decimal number that is all of `text`.
-bool read_number(std::string_view text, int min, int max, int& number)
-{
-    return remove_number(text, number) && text.empty() && number >= min &&
-           number <= max;
-}
-
-bool percent_decode(std::string_view text, std::string& out)
-{
-    for (std::size_t at = 0; at < text.size(); at++) {
-        const int byte = read_escape(text.substr(at));
-        if (byte < 0 && text[at] == '%') {
-            return false;
-        }
-
-        out += byte < 0 ? text[at] : static_cast<char>(byte);
-        at += byte < 0 ? 0 : 2;
-    }
-
-    return true;
-}
-
-const char* parse_user(std::string_view text, RedisSettings& settings)
-{
-    const auto colon = text.find(':');
-    if (colon == text.npos || colon + 1 == text.size()) {
-        return "no password after the user";
-    }
-    if (!percent_decode(text.substr(0, colon), settings.user) ||
-        !percent_decode(text.substr(colon + 1), settings.password)) {
-        return "invalid escape in user or password";
-    }
-
-    return nullptr;
-}
-
-const char* parse_host(std::string_view text, RedisSettings& settings)
-{
-    auto end = text.find(':');
-    if (remove_prefix(text, "[")) {
-        end = text.find(']');
-        if (end == text.npos) {
-            return "invalid IPv6 address";
-        }
-    }
-
-    settings.host = text.substr(0, end);
-    if (settings.host.empty()) {
-        return "no host";
-    }
-    if (settings.host.find_first_of("?#") != std::string::npos) {
-        return "invalid host";
-    }
-    if (end == text.npos) {
-        return nullptr;
-    }
-
-    text.remove_prefix(end);
-    remove_prefix(text, "]");
-    if (!text.empty() && (!remove_prefix(text, ":") ||
-                          !read_number(text, 1, 65535, settings.port))) {
-        return "invalid port";
-    }
-
-    return nullptr;
-}
-
-// Tokens as the model told them: -1 is "not told".
-void append_tokens(std::string& out, const char* name, std::int32_t tokens)
-{
-    out += name;
-    out += tokens < 0 ? "null" : std::to_string(tokens);
-}
-
-bool remove_tokens(std::string_view& text, std::string_view name,
-                   std::int32_t& tokens)
-{
-    return remove_prefix(text, name) &&
-           (remove_prefix(text, "null") || remove_number(text, tokens));
-}
-
-// Reads what write_cache_value() wrote: several times as fast as a parser that
-// takes any JSON, and most of what there is to do for a hit.
-std::optional<Answer> read_own_value(std::string_view value)
-{
-    Answer answer;
-    const bool own =
-        is_utf8(value) && value.find('\0') == value.npos &&
-        remove_prefix(value, "{\"response\":") &&
-        take_json(value, answer.text) && remove_prefix(value, ",\"model\":") &&
-        take_json(value, answer.model) &&
-        remove_prefix(value, ",\"created\":") &&
-        remove_number(value, answer.created) &&
-        answer.created <= Answer::max_created &&
-        remove_tokens(value, ",\"prompt_tokens\":", answer.prompt_tokens) &&
-        remove_tokens(value,
-                      ",\"completion_tokens\":", answer.completion_tokens) &&
-        value == "}";
-    return own ? std::optional(std::move(answer)) : std::nullopt;
-}
-
-// Reads any JSON.  Without a response in it the text is empty.
-Answer read_any_value(std::string_view value)
-{
-    const Json json = parse_json(value);
-
-    Answer answer;
-    answer.text = string_member(json.get(), "response").value_or("");
-    answer.model = string_member(json.get(), "model").value_or("");
-    take_number(answer.created, Answer::max_created, json.get(), "created");
-    take_number(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
-    take_number(answer.completion_tokens, INT32_MAX, json.get(),
-                "completion_tokens");
-    return answer;
-}
 
 // "OOM" of "OOM command not allowed when used memory > 'maxmemory'."
 std::string_view code_of(std::string_view error)
@@ -230,84 +91,6 @@ std::string name_of(const Key& key)
 }
 
 }  // namespace
-
-const char* parse_redis_url(const std::string& url, RedisSettings& settings)
-{
-    RedisSettings parsed;
-    parsed.timeout_ms = settings.timeout_ms;
-
-    std::string_view text = url;
-    if (remove_prefix(text, "unix:")) {
-        if (!text.starts_with('/')) {
-            return "no absolute path";
-        }
-        parsed.path = text;
-        settings = parsed;
-        return nullptr;
-    }
-
-    parsed.tls = remove_prefix(text, "rediss://");
-    if (!parsed.tls && !remove_prefix(text, "redis://")) {
-        return "neither redis://, rediss:// nor unix:";
-    }
-
-#ifndef CHATBOT_REDIS_TLS
-    if (parsed.tls) {
-        return "this build of hiredis has no TLS";
-    }
-#endif
-
-    const auto slash = std::min(text.find('/'), text.size());
-    std::string_view authority = text.substr(0, slash);
-    std::string_view db = text.substr(slash);
-
-    const auto at = authority.rfind('@');
-    if (at != authority.npos) {
-        if (auto wrong = parse_user(authority.substr(0, at), parsed)) {
-            return wrong;
-        }
-        authority.remove_prefix(at + 1);
-    }
-    if (auto wrong = parse_host(authority, parsed)) {
-        return wrong;
-    }
-
-    remove_prefix(db, "/");
-    if (!db.empty() &&
-        !read_number(db, 0, std::numeric_limits<int>::max(), parsed.db)) {
-        return "invalid database number";
-    }
-
-    settings = parsed;
-    return nullptr;
-}
-
-std::string write_cache_value(const Answer& answer)
-{
-    std::string out = "{\"response\":";
-    append_json(out, answer.text);
-    out += ",\"model\":";
-    append_json(out, answer.model);
-    out += ",\"created\":" + std::to_string(answer.created);
-    append_tokens(out, ",\"prompt_tokens\":", answer.prompt_tokens);
-    append_tokens(out, ",\"completion_tokens\":", answer.completion_tokens);
-    out += '}';
-    return out;
-}
-
-std::optional<Answer> read_cache_value(std::string_view value)
-{
-    auto answer = read_own_value(value);
-    if (!answer) {
-        answer = read_any_value(value);
-    }
-    if (answer->text.empty()) {
-        return {};
-    }
-
-    answer->complete = true;  // no other is kept
-    return answer;
-}
 
 void RedisCache::Deleter::operator()(redisContext* context) const
 {

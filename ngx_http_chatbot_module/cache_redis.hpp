@@ -3,43 +3,17 @@
 #include <chrono>
 #include <initializer_list>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "exchange.hpp"
+#include "redis_url.hpp"
 
 struct redisContext;
 struct redisReply;
 
 namespace chatbot {
-
-// Where Redis is.  Two settings that are equal share a connection.
-struct RedisSettings {
-    std::string host;  // empty: a unix socket
-    int port = 6379;
-    std::string path;      // of the unix socket
-    std::string user;      // empty: Redis' default user
-    std::string password;  // empty: no AUTH
-    int db = 0;
-    bool tls = false;
-    int timeout_ms = 250;  // of one round trip, connecting included
-
-    bool operator==(const RedisSettings&) const = default;
-};
-
-// Reads redis://[user:password@]host[:port][/db], rediss://, unix:/path; user
-// and password are percent-decoded.  Leaves timeout_ms alone.  Returns what is
-// wrong with `url` ("invalid port"), or nullptr; then only is `settings`
-// changed.
-[[nodiscard]] const char* parse_redis_url(const std::string& url,
-                                          RedisSettings& settings);
-
-// The value under which an answer is kept, and back; nothing if `value` is no
-// such value.
-[[nodiscard]] std::string write_cache_value(const Answer& answer);
-[[nodiscard]] std::optional<Answer> read_cache_value(std::string_view value);
 
 // One connection to Redis.
 //

@@ -213,6 +213,16 @@ std::string fold(std::string_view text)
     return folded;
 }
 
+bool take_prefix(std::string_view& text, std::string_view prefix)
+{
+    if (!text.starts_with(prefix)) {
+        return false;
+    }
+
+    text.remove_prefix(prefix.size());
+    return true;
+}
+
 int read_escape(std::string_view text)
 {
     if (text.size() < 3 || text[0] != '%') {

@@ -34,6 +34,9 @@ namespace chatbot {
 // only become equal: Unicode's canonical caseless matching (definition D145).
 [[nodiscard]] std::string fold(std::string_view text);
 
+// Takes `prefix` off the front of `text`; returns whether it was there.
+bool take_prefix(std::string_view& text, std::string_view prefix);
+
 // The byte that the escape "%XX" which `text` starts with stands for; -1 if it
 // starts with none.
 [[nodiscard]] int read_escape(std::string_view text);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <string_view>
 
+#include "fold.hpp"
 #include "json.hpp"
 
 namespace chatbot {
@@ -72,10 +73,9 @@ bool take_name(std::string_view& line, std::string_view name)
     auto rest = line;
     rest.remove_prefix(line.starts_with(',') || line.starts_with('{'));
     for (auto part : {std::string_view("\""), name, std::string_view("\":")}) {
-        if (!rest.starts_with(part)) {
+        if (!take_prefix(rest, part)) {
             return false;
         }
-        rest.remove_prefix(part.size());
     }
 
     line = rest;

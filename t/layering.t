@@ -20,7 +20,9 @@ my %may_include = (
 	record       => 'fold.hpp json.hpp',
 	openai_json  => 'exchange.hpp fold.hpp json.hpp',
 	conductor    => 'exchange.hpp fold.hpp lane.hpp record.hpp',
-	cache_redis  => 'POSIX exchange.hpp fold.hpp json.hpp'
+	redis_url    => 'fold.hpp',
+	cache_value  => 'exchange.hpp fold.hpp json.hpp',
+	cache_redis  => 'POSIX cache_value.hpp exchange.hpp fold.hpp redis_url.hpp'
 		. ' hiredis/hiredis.h hiredis/hiredis_ssl.h'
 		. ' openssl/err.h openssl/ssl.h openssl/x509v3.h',
 	model_openai => 'exchange.hpp openai_attempt.hpp openai_json.hpp'

@@ -1,5 +1,5 @@
 // What Redis says: whole conversations with anything in the place of Redis, and
-// the values it keeps (cache_redis.hpp).
+// the values it keeps (cache_redis.hpp, cache_value.hpp).
 
 #include "cache_redis.hpp"
 
@@ -11,6 +11,7 @@
 #include <semaphore>
 #include <thread>
 
+#include "cache_value.hpp"
 #include "fuzz.hpp"
 #include "strict_json.hpp"
 

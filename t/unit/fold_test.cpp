@@ -96,6 +96,16 @@ TEST(FoldTest, MarksAreOrderedBeforeFolding)
     EXPECT_EQ(fold("\u1FB4"), fold("Α\u0345\u0301"));
 }
 
+TEST(TakePrefixTest, TakesAllOfItOrNothing)
+{
+    std::string_view text = "abc";
+    EXPECT_FALSE(take_prefix(text, "abd"));
+    EXPECT_FALSE(take_prefix(text, "abcd"));
+    EXPECT_EQ(text, "abc");
+    EXPECT_TRUE(take_prefix(text, "ab"));
+    EXPECT_EQ(text, "c");
+}
+
 TEST(DigestTest, KnownValues)
 {
     // printf '' | sha256sum; printf 3:abc | sha256sum
