@@ -189,6 +189,12 @@ private:
 // ngx_http_chatbot_handler.cpp: the content handler.
 ngx_int_t handler(ngx_http_request_t* r);
 
+// When the request arrived, in milliseconds since the epoch.
+[[nodiscard]] inline std::int64_t arrival_ms(const ngx_http_request_t* r)
+{
+    return static_cast<std::int64_t>(r->start_sec) * 1000 + r->start_msec;
+}
+
 // Adds Cache-Status (RFC 9211) and X-Request-ID.
 [[nodiscard]] ngx_int_t add_headers(ngx_http_request_t* r,
                                     const Request& request);

@@ -189,7 +189,7 @@ Problem Request::find_query(std::string_view body)
     return {};
 }
 
-// What is neither cached nor shared gets none.
+// Leaves `key` empty if the answer is neither looked up, kept nor shared.
 ngx_int_t Request::find_key(std::optional<Key>& key) const
 {
     auto lcf = loc_conf(r_);
@@ -213,8 +213,7 @@ Record Request::record() const
     Record record;
     record.ip_address = view(r_->connection->addr_text);
     record.request_text = query;
-    record.timestamp_ms =
-        static_cast<std::int64_t>(r_->start_sec) * 1000 + r_->start_msec;
+    record.timestamp_ms = arrival_ms(r_);
     record.request_id = request_id(r_);
     if (auto earlier = questions_before(r_)) {
         record.request_id += "-" + std::to_string(earlier + 1);

@@ -148,13 +148,9 @@ u_char* random_bytes()
     return bytes.data() + used - id_size;
 }
 
-// Puts the time at the head of 16 random bytes, as in a UUID of version 7
-// (RFC 9562, section 5.7).
-void stamp(u_char* id)
+// Makes a UUID of version 7 (RFC 9562, section 5.7) of 16 random bytes.
+void stamp(u_char* id, std::int64_t ms)
 {
-    auto time = ngx_timeofday();
-    auto ms = static_cast<std::uint64_t>(time->sec) * 1000 + time->msec;
-
     for (int byte = 0; byte < 6; byte++) {
         id[byte] = static_cast<u_char>(ms >> (40 - 8 * byte));
     }
@@ -171,7 +167,7 @@ void make_request_id(ngx_http_request_t* r, ngx_http_variable_value_t* v)
     if (!id) {
         return;
     }
-    stamp(id);
+    stamp(id, arrival_ms(r));
 
     std::array<u_char, 2 * id_size> text;
     ngx_hex_dump(text.data(), id, id_size);
