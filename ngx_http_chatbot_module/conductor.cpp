@@ -48,7 +48,7 @@ struct Conductor::Flight {
     const Route& route;
     std::optional<Key> key;
     bool asking = false;                // the model was asked
-    std::uint64_t deadline_ms = never;  // of the lookup, or of the model
+    std::uint64_t deadline_ms = never;  // of lookup or model
     std::list<Seat> seats{};
     std::string received{};  // in pieces
 };
@@ -69,8 +69,9 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
                                 bool stream) noexcept
 {
     std::list<Seat> seats;
-    auto& seat = seats.emplace_back(Seat{
-        &waiter, std::move(record), route.journal, services_.now_ms(), stream});
+    seats.push_back({&waiter, std::move(record), route.journal,
+                     services_.now_ms(), stream});
+    auto& seat = seats.back();
     ++in_flight_;
 
     std::optional<Reply> refused;
@@ -260,7 +261,7 @@ void Conductor::on_unavailable(std::size_t cache, bool probed)
 {
     auto& health = caches_[cache];
     if (health.down && !probed) {
-        return;  // a probe is under way
+        return;  // a probe is under way, or to come
     }
 
     health.down = true;
@@ -270,10 +271,11 @@ void Conductor::on_unavailable(std::size_t cache, bool probed)
     wake_at(health.probe_ms);
 
     // Those whose lookup is still queued need not wait for it.
-    for (auto flight : flights_that([&](const Flight& f) {
-             return !f.asking && f.route.cache == cache;
-         })) {
-        ask_model(*flight);
+    for (auto it = flights_.begin(); it != flights_.end();) {
+        auto& flight = (it++)->second;  // which may land
+        if (!flight.asking && flight.route.cache == cache) {
+            ask_model(flight);
+        }
     }
 }
 
@@ -356,33 +358,32 @@ void Conductor::wake_at(std::uint64_t when_ms)
     }
 }
 
-// Most lookups are over long before their deadlines, which are therefore kept
-// in no order: all are looked at when the first of them has come.
+// Most lookups are over long before their deadlines.  So these are kept in no
+// order, and all are looked at when the earliest that was set has come, even if
+// its flight has landed.
 void Conductor::on_timer()
 {
     auto now_ms = services_.now_ms();
+    auto next_ms = never;
+    timer_ms_ = never;
 
-    for (auto flight : flights_that(
-             [&](const Flight& f) { return f.deadline_ms <= now_ms; })) {
-        on_deadline(*flight);
+    for (auto it = flights_.begin(); it != flights_.end();) {
+        auto& flight = (it++)->second;  // which may land
+        if (flight.deadline_ms <= now_ms) {
+            on_deadline(flight);
+        } else {
+            next_ms = std::min(next_ms, flight.deadline_ms);
+        }
     }
     for (std::size_t i = 0; i < caches_.size(); ++i) {
         if (caches_[i].probe_ms <= now_ms) {
             caches_[i].probe_ms = never;
             probe(i);
         }
+        next_ms = std::min(next_ms, caches_[i].probe_ms);
     }
 
-    auto next_ms = never;
-    for (const auto& [id, flight] : flights_) {
-        next_ms = std::min(next_ms, flight.deadline_ms);
-    }
-    for (const auto& cache : caches_) {
-        next_ms = std::min(next_ms, cache.probe_ms);
-    }
-    timer_ms_ = never;
     wake_at(next_ms);
-
     on_settle();
 }
 
@@ -480,18 +481,6 @@ void Conductor::close()
     }
     flights_.clear();
     on_settle();
-}
-
-template <class Predicate>
-std::vector<Conductor::Flight*> Conductor::flights_that(Predicate predicate)
-{
-    std::vector<Flight*> found;
-    for (auto& [id, flight] : flights_) {
-        if (predicate(flight)) {
-            found.push_back(&flight);
-        }
-    }
-    return found;
 }
 
 Conductor::Flight* Conductor::find(FlightId id)

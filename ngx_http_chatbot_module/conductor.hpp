@@ -165,7 +165,7 @@ private:
     struct Cache {
         bool down = false;
         int backoff_ms = 0;
-        std::uint64_t probe_ms = never;  // if down: when to ask if it is back
+        std::uint64_t probe_ms = never;  // when to ask if it is back
     };
 
     Flight& take_off(const Route& route, std::optional<Key> key);
@@ -182,8 +182,6 @@ private:
     void wake_at(std::uint64_t when_ms);
     void on_deadline(Flight& flight);
     void write_records(std::list<Seat>& settled);
-    template <class Predicate>
-    [[nodiscard]] std::vector<Flight*> flights_that(Predicate predicate);
     [[nodiscard]] bool may_cache(const Flight& flight) const;
     [[nodiscard]] Flight* find(FlightId id);
 

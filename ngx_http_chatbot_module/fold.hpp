@@ -9,7 +9,7 @@
 namespace chatbot {
 
 // Text as Unicode sees it: checks, trimming, caseless comparison, lines for a
-// log, and the key under which an answer is kept.
+// log, and digests.
 //
 // Threads:  functions without state; call them anywhere.
 
@@ -47,7 +47,7 @@ using Digest = std::array<unsigned char, 32>;
 // ("ab", "c") and ("a", "bc") differ.
 [[nodiscard]] Digest digest(std::initializer_list<std::string_view> parts);
 
-// In small letters.
+// The digest in hex, in small letters.
 [[nodiscard]] std::string hex(const Digest& digest);
 
 }  // namespace chatbot

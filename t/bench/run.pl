@@ -5,12 +5,12 @@
 # Hits:    wrk asks 1,000 different questions, all of them cached, of one worker;
 #          compared with "return 200" of as many bytes in the same nginx.
 #          Rounds alternate, the medians are compared.  A first round is not
-#          counted, and each begins with an empty table: a PostgreSQL that has
-#          just been started zeroes fresh memory for each page that it writes.
+#          counted, and each that is begins with an empty table: a PostgreSQL
+#          that was just started zeroes fresh memory for each page it writes.
 # Misses:  questions asked one after another of a model that takes 20 ms;
 #          compared with the same calls made directly.
 #
-# Environment: ROUNDS (5), SECONDS each (3), CONNECTIONS (64 256), any numbers.
+# Environment: ROUNDS (5), SECONDS each (3), CONNECTIONS (64 256), one or more.
 
 use warnings;
 use strict;
@@ -71,7 +71,8 @@ sub measure {
 		push @hits, wrk($t, '/chat', $connections);
 		empty_table($t) if $rows;
 	}
-	shift @static, shift @hits;
+	shift @static;
+	shift @hits;
 
 	my ($static, $hits) = (median(@static), median(@hits));
 	diag(sprintf '%-38s %7.0f/s', "return 200, $connections connections",

@@ -33,6 +33,12 @@ protected:
     void ask(const std::string& name, const std::string& text,
              bool stream = false)
     {
+        ask(route_, name, text, stream);
+    }
+
+    void ask(const Route& route, const std::string& name,
+             const std::string& text, bool stream = false)
+    {
         auto& client = clients_[name];
         client.name = name;
         client.log = &log_;
@@ -41,7 +47,7 @@ protected:
         record.request_text = text;
         record.request_id = name;
         client.seat =
-            conductor_.ask(client, route_, key_of(text), record, stream);
+            conductor_.ask(client, route, key_of(text), record, stream);
     }
 
     void leave(const std::string& name)
@@ -93,6 +99,7 @@ protected:
         if (timer_ && timer_ <= now_) {
             timer_ = 0;
             conductor_.on_timer();
+            EXPECT_TRUE(!timer_ || timer_ > now_) << "the timer is busy";
         }
     }
 
@@ -110,8 +117,11 @@ protected:
         return true;
     }
 
-    bool ask_cache(std::size_t, CacheItem&& item) override
+    bool ask_cache(std::size_t cache, CacheItem&& item) override
     {
+        if (cache != 0) {
+            log_ += " other";
+        }
         const char* verbs[] = {"get", "set", "ping"};
         log_ += std::string(" ") + verbs[static_cast<int>(item.kind)] + "(" +
                 text_of(item.key) + item.answer.text + ")";
@@ -123,9 +133,9 @@ protected:
 
     bool has_room(std::size_t) override { return !no_room_; }
 
-    bool record(std::size_t, std::string_view lines) override
+    bool record(std::size_t journal, std::string_view lines) override
     {
-        if (journal_full_) {
+        if (journal_full_ && journal == 0) {
             return false;
         }
         while (!lines.empty()) {
@@ -170,6 +180,7 @@ protected:
 
     ModelSettings settings_;
     Route route_{&settings_, 0, 0, 250, 3600, true};
+    Route other_{&settings_, 1, 1, 250, 3600, true};  // shares nothing with it
     bool no_room_ = false;
     bool journal_full_ = false;
     bool model_full_ = false;
@@ -178,7 +189,7 @@ protected:
     std::string log_;
     std::vector<CacheItem> cache_items_;
     std::map<std::string, Client> clients_;
-    Conductor conductor_{*this, 1, 1, 3};
+    Conductor conductor_{*this, 2, 2, 3};
 };
 
 TEST_F(ConductorTest, MissIsAskedRecordedAnsweredStored)
@@ -212,6 +223,23 @@ TEST_F(ConductorTest, EqualQuestionsAreAskedOnce)
               " set(hihello) row(a,success,200) row(b,success,200)"
               " row(c,success,200) a=hello,MISS b=hello,COLLAPSED"
               " c=hello,COLLAPSED");
+}
+
+TEST_F(ConductorTest, EqualQuestionsHitTogether)
+{
+    ask("a", "hi");
+    ask("b", "hi");
+    hit("hello");
+    EXPECT_EQ(log(),
+              " get(hi) row(a,cached,200) row(b,cached,200) a=hello,HIT"
+              " b=hello,HIT");
+}
+
+TEST_F(ConductorTest, EqualQuestionsOfTwoRoutesAreTwo)
+{
+    ask("a", "hi");
+    ask(other_, "b", "hi");
+    EXPECT_EQ(log(), " get(hi) other get(hi)");
 }
 
 TEST_F(ConductorTest, WithoutKeyEachIsLikeNoOther)
@@ -312,6 +340,40 @@ TEST_F(ConductorTest, WhenRedisDiesQueuedLookupsGoOn)
     EXPECT_EQ(log(), " model(two) model(one)");
 }
 
+TEST_F(ConductorTest, WhenRedisDiesAnotherGoesOn)
+{
+    ask("a", "one");
+    auto first = std::exchange(cache_items_, {});
+    ask(other_, "b", "two");
+    log();
+    conductor_.on_cache(0, first);
+    EXPECT_EQ(log(), " model(one)");
+}
+
+TEST_F(ConductorTest, ProbesComeInTime)
+{
+    ask("a", "hi");
+    pass(200);
+    lose();
+    log();
+    pass(50);  // the lookup's deadline, had it not been lost
+    EXPECT_EQ(log(), "");
+    pass(50);
+    EXPECT_EQ(log(), " ping()");
+}
+
+TEST_F(ConductorTest, RedisThatIsBackIsNotProbed)
+{
+    ask("a", "one");
+    auto first = std::exchange(cache_items_, {});
+    ask("b", "two");
+    conductor_.on_cache(0, first);
+    miss();
+    log();
+    pass(100);
+    EXPECT_EQ(log(), "");
+}
+
 TEST_F(ConductorTest, TheModelHasTheLastWordOnTime)
 {
     settings_.timeout_ms = 5000;
@@ -374,6 +436,27 @@ TEST_F(ConductorTest, WhatCannotBeRecordedIsNotAnswered)
     EXPECT_EQ(log(), " a=503");
 }
 
+TEST_F(ConductorTest, FullJournalConcernsNoOther)
+{
+    ask("a", "hi");
+    ask(other_, "b", "hi");
+    journal_full_ = true;
+    log();
+    hit("hello");
+    EXPECT_EQ(log(), " row(b,cached,200) a=503 b=hello,HIT");
+}
+
+TEST_F(ConductorTest, CallsThatNoThreadTakesAreRefused)
+{
+    ask("a", "hi");
+    miss();
+    log();
+    std::vector<ModelCall> refused(1);
+    refused[0].flight = 1;
+    conductor_.on_model({}, refused);
+    EXPECT_EQ(log(), " row(a,error,503) a=503");
+}
+
 TEST_F(ConductorTest, FullModelLaneRefuses)
 {
     model_full_ = true;
@@ -406,6 +489,19 @@ TEST_F(ConductorTest, AtTheEndNothingIsForgotten)
     conductor_.leave_all();
     conductor_.close();
     EXPECT_EQ(log(), " row(a,error,499)");
+}
+
+TEST_F(ConductorTest, AtTheEndNobodyIsTold)
+{
+    for (auto name : {"a", "b", "c", "refused"}) {
+        ask(name, "hi");
+    }
+    log();
+    conductor_.leave_all();
+    conductor_.close();
+    EXPECT_EQ(log(),
+              " row(refused,error,499) row(a,error,499) row(b,error,499)"
+              " row(c,error,499)");
 }
 
 }  // namespace
