@@ -21,6 +21,7 @@ constexpr std::string_view extension = ".jsonl";
 constexpr std::string_view rejected_name = "rejected.jsonl";
 constexpr std::chrono::seconds retry_interval{1};
 constexpr std::chrono::seconds empty_interval{1};
+constexpr std::chrono::seconds look_interval{1};
 constexpr int max_lost = 100;
 
 // Repeats a system call that a signal interrupted.
@@ -243,12 +244,25 @@ Journal::~Journal()
 
 bool Journal::has_room()
 {
+    look_after_current();
     return is_roomy() || rotate();
+}
+
+void Journal::look_after_current()
+{
+    auto now = std::chrono::steady_clock::now();
+    if (current_.fd == -1 || gone_ || now < look_at_) {
+        return;
+    }
+
+    struct stat opened;
+    look_at_ = now + look_interval;
+    gone_ = !still_there(current_.path, current_.fd, opened);
 }
 
 bool Journal::is_roomy() const
 {
-    return current_.fd != -1 &&
+    return current_.fd != -1 && !gone_ &&
            current_.size <= segment_size_ - segment_size_ / 4;
 }
 
@@ -273,7 +287,7 @@ bool Journal::append(std::string_view lines)
 // A batch larger than a segment gets one of its own.
 bool Journal::fits(std::uint64_t n) const
 {
-    return current_.fd != -1 &&
+    return current_.fd != -1 && !gone_ &&
            (current_.size == 0 || current_.size + n <= segment_size_);
 }
 
@@ -302,6 +316,7 @@ bool Journal::replace_current()
 
     retire();
     current_ = std::move(segment);
+    gone_ = false;
     return true;
 }
 

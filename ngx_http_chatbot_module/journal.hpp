@@ -58,6 +58,8 @@ public:
     // Whether more can be appended: there is room in the current segment
     // (whose blocks are allocated ahead) or a further one could be made.  The
     // last quarter of a segment is kept for requests that were let in already.
+    // A segment that somebody removed or moved is noticed within a second, and
+    // no longer written to.
     [[nodiscard]] bool has_room();
 
     // Appends whole lines with one write(2), all or nothing.
@@ -90,6 +92,7 @@ public:
     static constexpr std::uint64_t max_slice = 1024 * 1024;
 
 private:
+    void look_after_current();
     bool is_roomy() const;
     bool fits(std::uint64_t n) const;
     bool rotate();
@@ -107,12 +110,14 @@ private:
     const std::uint64_t segment_size_;
 
     Segment current_;            // the one written to; fd -1: none
+    bool gone_ = false;          // its path is no longer its
     std::deque<Segment> queue_;  // the others, oldest first
     int shipping_ = -1;          // fd of the last next_slice()
     unsigned made_ = 0;          // segments so far
     std::string error_;
     std::chrono::steady_clock::time_point retry_at_;  // make none before
     std::chrono::steady_clock::time_point empty_at_;
+    std::chrono::steady_clock::time_point look_at_;
 };
 
 // Locks and returns the segments in `dir` whose name starts with `prefix` and

@@ -161,6 +161,13 @@ like($nowhere->error_log, qr/\[crit\].*nowhere/, 'no directory, logged');
 mkdir $dir;
 ok(wait_for { status(ask('somewhere')) == 200 && ++$rows }, 'a directory');
 arrived('a directory');
+
+unlink glob "$dir/*";
+rmdir $dir or die "$dir: $!";
+ok(wait_for { status(ask('removed')) == 503 || !++$rows }, 'removed');
+mkdir $dir;
+ok(wait_for { status(ask('made')) == 200 && ++$rows }, 'made again');
+arrived('removed');
 $nowhere->quit;
 
 # no space is left

@@ -586,6 +586,40 @@ TEST_F(JournalTest, MissingDirectoryIsAnError)
     EXPECT_NE(journal.error().find("No such file"), std::string::npos);
 }
 
+TEST_F(JournalTest, SegmentThatWasMovedIsLeftAlone)
+{
+    open(64 * 1024 * 1024, false);
+    ASSERT_TRUE(journal_->append("a\n"));
+    const std::string archived = dir_ + "/archived";
+    fs::rename(files().front(), archived);
+
+    ASSERT_TRUE(journal_->has_room());
+    ASSERT_TRUE(journal_->append("b\n"));
+    EXPECT_EQ(content(archived), "a\n");
+    EXPECT_EQ(sizes(), "2,2");
+}
+
+TEST_F(JournalTest, SegmentThatWasRemovedIsShipped)
+{
+    ASSERT_TRUE(journal_->append("a\n"));
+    fs::remove(files().front());
+
+    ASSERT_TRUE(journal_->has_room());
+    ASSERT_TRUE(journal_->append("b\n"));
+    EXPECT_EQ(ship_all(), "a\nb\n");
+}
+
+TEST_F(JournalTest, RemovedDirectoryIsAnError)
+{
+    ASSERT_TRUE(journal_->append("a\n"));
+    fs::remove_all(dir_);
+
+    EXPECT_FALSE(journal_->has_room());
+    EXPECT_FALSE(journal_->append("b\n"));
+    EXPECT_NE(journal_->error().find("No such file"), std::string::npos);
+    EXPECT_EQ(ship_all(), "a\n");
+}
+
 TEST_F(JournalTest, FileSystemWithoutLocksIsAnError)
 {
     pid_t pid = fork();
