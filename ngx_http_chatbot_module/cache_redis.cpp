@@ -268,9 +268,11 @@ bool RedisCache::greeted(const char* command)
         return false;
     }
     if (reply->type == REDIS_REPLY_ERROR) {
-        // The code only: the rest may repeat the password.
-        const std::string_view error(reply->str, reply->len);
-        return lose(command + (" is refused: " + std::string(code_of(error))));
+        std::string_view error(reply->str, reply->len);
+        if (command == std::string_view("AUTH")) {
+            error = code_of(error);  // the rest may repeat the password
+        }
+        return lose(command + (" is refused: " + std::string(error)));
     }
 
     return true;

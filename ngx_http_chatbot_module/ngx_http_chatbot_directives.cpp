@@ -93,6 +93,9 @@ char* resolve(ngx_conf_t* cf, ngx_str_t& value)
             return rv;
         }
         chomp(found);
+        if (found.empty()) {
+            return fail(cf, "file \"%V\" of \"%V\" is empty", &path, directive);
+        }
     } else {
         return conf_ok;
     }
@@ -241,32 +244,43 @@ char* set_certificates(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
                       &args(cf)[0]);
 }
 
-// Whether the model can be asked there, as far as that can be told.
-bool valid_url(const std::string& url)
+// Why no model can be asked there, as far as that can be told.
+const char* wrong_url(std::string url)
 {
+    if (!url.starts_with("https://") && !url.starts_with("http://")) {
+        return "neither http:// nor https://";
+    }
+
+    // Where curl is lenient, or means something else.
+    constexpr std::pair<const char*, const char*> unwanted[] = {
+        {"@", "a user"},
+        {"?", "a query"},
+        {"#", "a fragment"},
+        {" \t\r\n", "white space"},
+    };
+    for (auto [characters, what] : unwanted) {
+        if (url.find_first_of(characters) != url.npos) {
+            return what;
+        }
+    }
+
     std::unique_ptr<CURLU, void (*)(CURLU*)> parsed(curl_url(),
                                                     curl_url_cleanup);
-    return (url.starts_with("https://") || url.starts_with("http://")) &&
-           url.find_first_of(" \t\r\n?#@") == url.npos &&
-           url.find("///") == url.npos &&  // where curl is lenient
-           curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0) ==
-               CURLUE_OK;
+    auto rc = url.find("///") != url.npos
+                  ? CURLUE_NO_HOST
+                  : curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0);
+    return rc == CURLUE_OK                ? nullptr
+           : rc == CURLUE_BAD_PORT_NUMBER ? "invalid port"
+                                          : "invalid host";
 }
 
 char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    if (auto rv = set_value(cf, cmd, conf); rv != conf_ok) {
+    if (auto rv = set_checked<wrong_url>(cf, cmd, conf); rv != conf_ok) {
         return rv;
     }
 
     auto& url = static_cast<LocConfBase*>(conf)->pass;
-    if (!valid_url(std::string(view(url)))) {
-        return fail(cf,
-                    "invalid URL in \"chatbot_pass\": expected http:// or "
-                    "https:// with a host, a port if need be, and no user or "
-                    "query");
-    }
-
     while (url.data[url.len - 1] == '/') {
         --url.len;
     }
@@ -298,7 +312,9 @@ char* set_models(ngx_conf_t* cf, ngx_command_t*, void* conf)
         if (auto rv = resolve(cf, *name); rv != conf_ok) {
             return rv;
         }
-        if (name->len == 0 || !is_utf8(view(*name))) {
+        auto text = view(*name);
+        if (text.empty() || !is_utf8(text) ||
+            text.find_first_of("\r\n") != text.npos) {
             return fail(cf, "invalid name \"%V\" in \"chatbot_model\"", name);
         }
     }

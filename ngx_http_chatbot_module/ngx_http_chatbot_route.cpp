@@ -182,7 +182,7 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
     }
     auto known = mcf->models.size();
     auto index = index_of(mcf->models, model);
-    if (model.api_key.empty() && index == known) {  // is told once
+    if (model.api_key.empty() && !lcf.api_key.data && index == known) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "no \"chatbot_api_key\" and no OPENAI_API_KEY in "
                            "the environment: the model is asked without a key");

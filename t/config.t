@@ -247,8 +247,10 @@ refuses("chatbot_log_table 'a\"b';", 'a"b');
 refuses("chatbot_log_table " . 'a' x 64 . ';', 'a' x 64);
 refuses('chatbot_model "";', '');
 refuses("chatbot_model a '\xff';", "\xff");
+refuses("chatbot_model 'a\nb';", "a\nb");
 refuses('chatbot_model env:NO_SUCH_NAME;', 'NO_SUCH_NAME');
 refuses('chatbot_api_key file:/not/there;', '/not/there');
+refuses('chatbot_api_key file:/dev/null;', '/dev/null');
 refuses('chatbot_ssl_trusted_certificate /not/there;', '/not/there');
 refuses("chatbot_$_", '/etc') for 'api_key file:/etc;', 'model a file:/etc;',
 	'ssl_trusted_certificate /etc;';
@@ -270,12 +272,24 @@ refuses("$_;") for 'chatbot_model', 'chatbot_param a', 'chatbot_redis',
 	'chatbot_nonsense on', 'chatbot_max_in_flight 1',
 	'chatbot_thread_pool default', 'chatbot_log_journal off';
 
-for my $pass ('""', 'api.openai.com/v1', 'ftp://host/v1', 'http://',
-	'https:///v1', 'http://host:abc/v1', 'http://:80',
-	'http://host:70000', '"http://host/v1?secret=1"', 'http://me:secret@host/v1')
-{
-	my $said = $t->check("location /chat {\nchatbot_pass $pass;\n}");
-	like($said, qr/\[emerg\].*"chatbot_pass"/, "chatbot_pass $pass");
+my %wrong = (
+	'' => 'neither http:// nor https://',
+	'api.openai.com/v1' => 'neither http:// nor https://',
+	'ftp://host/v1' => 'neither http:// nor https://',
+	'http://' => 'invalid host',
+	'https:///v1' => 'invalid host',
+	'http://:80' => 'invalid host',
+	'http://host:abc/v1' => 'invalid port',
+	'http://host:70000' => 'invalid port',
+	'http://host/v1?secret=1' => 'a query',
+	'http://host/v1#secret' => 'a fragment',
+	'http://me:secret@host/v1' => 'a user',
+	'http://secret host' => 'white space',
+);
+for my $pass (sort keys %wrong) {
+	my $said = $t->check("location /chat {\nchatbot_pass '$pass';\n}");
+	like($said, qr{\[emerg\].* \Q$wrong{$pass}\E in "chatbot_pass"},
+		"chatbot_pass $pass");
 	unlike($said, qr/secret/, "chatbot_pass $pass, no secret");
 }
 
@@ -336,6 +350,7 @@ like(with_http("chatbot_log_journal ${\$t->dir}/journal max_size=1m;"),
 
 is(scalar(() = without_key("limit_except GET { deny all; } if (\$arg_a) { }")
 	=~ /no "chatbot_api_key"/g), 1, 'no key, one warning');
+unlike(without_key('chatbot_api_key "";'), qr/warn/, 'no key is wanted');
 
 {
 	local @ENV{qw/ REDIS_URL DATABASE_URL OPENAI_MODEL POSTGRES_HOST
@@ -395,7 +410,10 @@ sub line_of {
 	return (grep { $lines[$_ - 1] eq $text } 1 .. @lines)[0] // 0;
 }
 
-sub without_key { conf("chatbot_api_key '';\n@_") }
+sub without_key {
+	local $t->{env}{OPENAI_API_KEY} = '';
+	return conf("@_");
+}
 
 sub with_http {
 	my ($directives, $location) = @_;
@@ -413,7 +431,7 @@ sub refuses {
 	my ($name) = $directives =~ /^(\w+)/;
 	my $said = conf($directives);
 
-	like($said, qr/\[emerg\].*"$name"/, "refused: $directives");
+	like($said, qr/\[emerg\].*"$name"/s, "refused: $directives");
 	like($said, qr/"\Q$value\E"/, "refused with its value: $directives")
 		if defined $value;
 	unlike($said, qr/secret/, "refused without secrets: $directives")

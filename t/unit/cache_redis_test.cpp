@@ -207,7 +207,7 @@ TEST_F(RealRedisTest, WrongPasswordAndDatabase)
     settings_.db = 1000000;
     use(settings_);
     EXPECT_EQ(run({lookup("k")}), "-");
-    EXPECT_EQ(told(), "SELECT is refused: ERR");
+    EXPECT_EQ(told(), "SELECT is refused: ERR DB index is out of range");
 }
 
 TEST_F(CacheRedisTest, SendsOneBatchAtOnce)

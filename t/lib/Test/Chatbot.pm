@@ -120,7 +120,7 @@ sub write_conf {
 sub check {
 	my ($self, $conf) = @_;
 
-	local $ENV{OPENAI_API_KEY} = key();
+	local $ENV{OPENAI_API_KEY} = $self->{env}{OPENAI_API_KEY} // key();
 	local $self->{nginx}{conf} = "$self->{dir}/check.conf";
 	$self->write_conf($conf);
 	return capture($self->{nginx}->command('-e', 'stderr', '-t'));
