@@ -239,7 +239,7 @@ bool LogPostgres::connect()
 
 bool LogPostgres::prepare()
 {
-    if (!look()) {
+    if (!look() || (exists_ && !is_log())) {
         return false;
     }
 
@@ -249,7 +249,7 @@ bool LogPostgres::prepare()
         return false;
     }
 
-    if (columns_.empty()) {
+    if (!exists_) {
         return fail(refusal);
     }
     tell_limits(refusal);
@@ -272,6 +272,7 @@ bool LogPostgres::look()
     }
 
     columns_.clear();
+    exists_ = PQntuples(result.get()) != 0;
     unique_ = has_rules_ = false;
     for (int row = 0; row < PQntuples(result.get()); row++) {
         std::string name = PQgetvalue(result.get(), row, 0);
@@ -285,6 +286,15 @@ bool LogPostgres::look()
         columns_.insert(std::move(name));
     }
     return true;
+}
+
+// A table that happens to have the name that was configured is not widened, nor
+// given questions that it has no place for.
+bool LogPostgres::is_log()
+{
+    return columns_.contains("request_text") ||
+           fail("table " + table_ +
+                " is no log of questions: it has no column request_text");
 }
 
 // Makes the table, or adds what it lacks.  Returns false if it is worth to try
@@ -303,9 +313,8 @@ bool LogPostgres::widen(std::string& refusal)
     }
 
     std::string steps[] = {
-        columns_.empty()
-            ? "create table if not exists " + table_ + " (" + columns + ")"
-            : "",
+        exists_ ? ""
+                : "create table if not exists " + table_ + " (" + columns + ")",
         "alter table " + table_ + " " + additions,
         unique_ ? "" : make_unique(table_),
     };

@@ -51,6 +51,7 @@ private:
     bool connect();
     bool prepare();
     bool look();
+    bool is_log();
     bool widen(std::string& refusal);
     bool run(const std::string& sql);
     Outcome copy_lines(std::string_view lines);
@@ -72,6 +73,7 @@ private:
 
     // What the table has, as long as there is a connection.
     std::set<std::string, std::less<>> columns_;
+    bool exists_ = false;
     bool unique_ = false;  // request_id is
     bool has_rules_ = false;
     std::string insert_;

@@ -456,6 +456,23 @@ TEST_F(LogPostgresTest, TableOfSomebodyElseIsUsedAsItIs)
     EXPECT_EQ(notices(), "") << "told once";
 }
 
+TEST_F(LogPostgresTest, TableThatIsNoLogIsLeftAlone)
+{
+    sql("create table " + table() + " (name text)");
+
+    EXPECT_EQ(insert(line("a")), "-");
+    EXPECT_EQ(notices(), "E table \"" + name_ +
+                             "\".\"request_logs\" is no log of questions: it"
+                             " has no column request_text\n");
+    EXPECT_EQ(sql("select string_agg(attname, ' ') from pg_attribute where"
+                  " attnum > 0 and attrelid = '" +
+                  table() + "'::regclass"),
+              "name");
+
+    sql("drop table " + table());
+    EXPECT_EQ(insert(line("a")), "+");
+}
+
 TEST_F(LogPostgresTest, WithoutUniqueIndexALineComesOnceNevertheless)
 {
     make_old_table();
