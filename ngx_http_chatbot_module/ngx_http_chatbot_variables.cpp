@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <string>
 
+#include "query.hpp"
+
 // The variables $chatbot_*, and nginx's $request_id.
 
 namespace chatbot {
@@ -117,8 +119,10 @@ const Variable variables[] = {
     {ngx_string("chatbot_cache_status"),
      [](auto& r) -> std::string { return to_string(r.cache_status); }},
     {ngx_string("chatbot_source"), source},
-    {ngx_string("chatbot_query"), [](auto& r) { return r.query; }},
-    {ngx_string("chatbot_model"), [](auto& r) { return r.model; }},
+    {ngx_string("chatbot_query"),
+     [](auto& r) { return encode_controls(r.query); }},
+    {ngx_string("chatbot_model"),
+     [](auto& r) { return encode_controls(r.model); }},
     {ngx_string("chatbot_prompt_tokens"),
      [](auto& r) { return number(r.prompt_tokens); }},
     {ngx_string("chatbot_completion_tokens"),

@@ -68,6 +68,22 @@ std::string decode_form(std::string_view text)
     return out;
 }
 
+std::string encode_controls(std::string_view text)
+{
+    std::string encoded;
+    for (char c : text) {
+        auto byte = static_cast<unsigned char>(c);
+        if (byte >= ' ' && byte != 0x7F && byte != '%') {
+            encoded += c;
+            continue;
+        }
+        encoded += '%';
+        encoded += "0123456789ABCDEF"[byte >> 4];
+        encoded += "0123456789ABCDEF"[byte & 15];
+    }
+    return encoded;
+}
+
 std::optional<std::string> form_member(std::string_view form,
                                        std::string_view name)
 {

@@ -18,6 +18,10 @@ namespace chatbot {
 // escape stays as it is.
 [[nodiscard]] std::string decode_form(std::string_view text);
 
+// `text` with "%XX" for each control character of ASCII and each "%", so that
+// it can stand in a header, and different texts stay different.
+[[nodiscard]] std::string encode_controls(std::string_view text);
+
 // The decoded value of the last member `name` of an application/
 // x-www-form-urlencoded text, such as the arguments of a URI.
 [[nodiscard]] std::optional<std::string> form_member(std::string_view form,

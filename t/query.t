@@ -152,6 +152,9 @@ is(of_tenant('a', 'Как?'), 'Как? from api', 'another question');
 is(of_tenant('a', 'Что?'), 'Что? from cache', 'the same');
 is(header(post_form({ query => 'x & y' }, uri => '/tenant'), 'X-Query'), 'x & y',
 	'$chatbot_query, decoded');
+is(header(post_form({ query => "100%\r\nX-Evil: 1\r\n\r\n" }, uri => '/tenant'),
+	'X-Query'), '100%25%0D%0AX-Evil: 1%0D%0A%0D%0A',
+	'$chatbot_query, no header of the client\'s');
 
 done_testing();
 

@@ -96,6 +96,13 @@ TEST(QueryFromBodyTest, OtherTypes)
     }
 }
 
+TEST(EncodeControlsTest, WhatCannotStandInAHeader)
+{
+    EXPECT_EQ(encode_controls("5 % of \"привет\"?"), "5 %25 of \"привет\"?");
+    EXPECT_EQ(encode_controls("a\r\nb\t\x7F\x1F"), "a%0D%0Ab%09%7F%1F");
+    EXPECT_EQ(encode_controls("\0"s), "%00");
+}
+
 std::string checked(const std::optional<std::string>& query)
 {
     auto problem = check_query(query, 10);
