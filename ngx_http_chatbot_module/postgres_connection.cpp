@@ -72,7 +72,12 @@ std::string message(const PostgresResult& result)
 
 bool valid_conninfo(const std::string& conninfo)
 {
-    return Options(PQconninfoParse(conninfo.c_str(), nullptr)) != nullptr;
+    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
+
+    // Libpq looks at ports, of which there may be several, when it connects.
+    return options &&
+           value_of(options, {"port"}).find_first_not_of("0123456789, ") ==
+               std::string::npos;
 }
 
 // What the conninfo does not say is the same for the whole process.

@@ -215,7 +215,7 @@ accepts($_) for 'chatbot_redis off;', 'chatbot_postgres off;',
 	'chatbot_redis redis://localhost;', 'chatbot_redis unix:/a/b;',
 	'chatbot_redis redis://user:pass@[::1]:6380/15;',
 	'chatbot_postgres "host=a password=\'b c\'";',
-	'chatbot_postgres postgresql://a:b@c,d/e;',
+	'chatbot_postgres postgresql://a:b@c:1,d:2/e;',
 	'chatbot_log_table a.b;', 'chatbot_log_table "Ä ö";',
 	'chatbot_retries 0;', 'chatbot_ssl_verify off;',
 	'chatbot_system_prompt "";', 'chatbot_cache_valid 30d;';
@@ -264,7 +264,7 @@ refuses("chatbot_redis $_;") for '""', 'localhost', 'redis://',
 	'redis://me:secret@host:99999', 'redis://me:secret@host/x',
 	'http://me:secret@host', 'unix:', 'unix:relative';
 refuses("chatbot_postgres $_;") for '""', 'secret', '"password=secret x=y"',
-	'postgres://me:secret@host/?x=y';
+	'postgres://me:secret@host/?x=y', 'postgres://me:secret@host:port/';
 refuses("chatbot_api_key 'sk-secret\nmore';");
 refuses("chatbot_system_prompt '\xff';");
 refuses("chatbot_param a '\xff';");
