@@ -251,23 +251,33 @@ bool Journal::has_room()
 void Journal::look_after_current()
 {
     auto now = std::chrono::steady_clock::now();
-    if (current_.fd == -1 || gone_ || now < look_at_) {
+    if (current_.fd == -1 || now < look_at_) {
         return;
     }
 
     struct stat opened;
     look_at_ = now + look_interval;
-    gone_ = !still_there(current_.path, current_.fd, opened);
+    if (!still_there(current_.path, current_.fd, opened)) {
+        lost_ = current_.path;
+        retire();
+        retry_at_ = {};
+    }
+}
+
+std::string Journal::take_lost()
+{
+    return std::exchange(lost_, {});
 }
 
 bool Journal::is_roomy() const
 {
-    return current_.fd != -1 && !gone_ &&
+    return current_.fd != -1 &&
            current_.size <= segment_size_ - segment_size_ / 4;
 }
 
 bool Journal::append(std::string_view lines)
 {
+    look_after_current();
     if (!fits(lines.size()) && !rotate()) {
         return false;
     }
@@ -287,7 +297,7 @@ bool Journal::append(std::string_view lines)
 // A batch larger than a segment gets one of its own.
 bool Journal::fits(std::uint64_t n) const
 {
-    return current_.fd != -1 && !gone_ &&
+    return current_.fd != -1 &&
            (current_.size == 0 || current_.size + n <= segment_size_);
 }
 
@@ -316,7 +326,6 @@ bool Journal::replace_current()
 
     retire();
     current_ = std::move(segment);
-    gone_ = false;
     return true;
 }
 

@@ -58,12 +58,15 @@ public:
     // Whether more can be appended: there is room in the current segment
     // (whose blocks are allocated ahead) or a further one could be made.  The
     // last quarter of a segment is kept for requests that were let in already.
-    // A segment that somebody removed or moved is noticed within a second, and
-    // no longer written to.
     [[nodiscard]] bool has_room();
 
-    // Appends whole lines with one write(2), all or nothing.
+    // Appends whole lines with one write(2), all or nothing.  A segment that
+    // somebody removed or moved is written to for a second at most.
     [[nodiscard]] bool append(std::string_view lines);
+
+    // The path of a segment that was removed or moved since the last call;
+    // empty if there is none.
+    [[nodiscard]] std::string take_lost();
 
     // Why has_room() or append() last returned false, for the error log.
     [[nodiscard]] const std::string& error() const { return error_; }
@@ -110,11 +113,11 @@ private:
     const std::uint64_t segment_size_;
 
     Segment current_;            // the one written to; fd -1: none
-    bool gone_ = false;          // its path is no longer its
     std::deque<Segment> queue_;  // the others, oldest first
     int shipping_ = -1;          // fd of the last next_slice()
     unsigned made_ = 0;          // segments so far
     std::string error_;
+    std::string lost_;
     std::chrono::steady_clock::time_point retry_at_;  // make none before
     std::chrono::steady_clock::time_point empty_at_;
     std::chrono::steady_clock::time_point look_at_;

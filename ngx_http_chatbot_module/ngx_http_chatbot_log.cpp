@@ -96,17 +96,19 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
 
 bool LogLane::has_room()
 {
-    if (journal_.has_room()) {
-        return true;
+    bool has = journal_.has_room();
+    tell_lost();
+    if (!has) {
+        failed();
     }
-
-    failed();
-    return false;
+    return has;
 }
 
 bool LogLane::record(std::string_view lines)
 {
-    if (!journal_.append(lines)) {
+    bool appended = journal_.append(lines);
+    tell_lost();
+    if (!appended) {
         failed();
         return false;
     }
@@ -115,6 +117,17 @@ bool LogLane::record(std::string_view lines)
         wake_in(linger_ms, true);
     }
     return true;
+}
+
+void LogLane::tell_lost()
+{
+    auto path = journal_.take_lost();
+    if (!path.empty()) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "chatbot: \"%s\" was removed or moved while it was "
+                      "written to, the journal goes on without it",
+                      path.c_str());
+    }
 }
 
 void LogLane::failed()

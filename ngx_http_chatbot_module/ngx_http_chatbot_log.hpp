@@ -49,6 +49,7 @@ public:
     void close();
 
 private:
+    void tell_lost();
     void failed();
     void wake_in(ngx_msec_t ms, bool hold);
     void send();

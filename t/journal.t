@@ -162,12 +162,16 @@ mkdir $dir;
 ok(wait_for { status(ask('somewhere')) == 200 && ++$rows }, 'a directory');
 arrived('a directory');
 
-unlink glob "$dir/*";
-rmdir $dir or die "$dir: $!";
-ok(wait_for { status(ask('removed')) == 503 || !++$rows }, 'removed');
+rename $dir, "$dir.old" or die "$dir: $!";
+ok(wait_for {
+	my $status = status(ask('moved'));
+	$rows++ if $status == 200;
+	return $status == 503;
+}, 'moved');
+like($nowhere->error_log, qr/\[warn\].*moved/, 'moved, logged');
 mkdir $dir;
 ok(wait_for { status(ask('made')) == 200 && ++$rows }, 'made again');
-arrived('removed');
+arrived('moved');
 $nowhere->quit;
 
 # no space is left

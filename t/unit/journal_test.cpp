@@ -594,19 +594,37 @@ TEST_F(JournalTest, SegmentThatWasMovedIsLeftAlone)
     fs::rename(files().front(), archived);
 
     ASSERT_TRUE(journal_->has_room());
+    EXPECT_NE(journal_->take_lost(), "");
+    EXPECT_EQ(journal_->take_lost(), "");
     ASSERT_TRUE(journal_->append("b\n"));
     EXPECT_EQ(content(archived), "a\n");
     EXPECT_EQ(sizes(), "2,2");
 }
 
-TEST_F(JournalTest, SegmentThatWasRemovedIsShipped)
+TEST_F(JournalTest, WhoWasLetInNoticesTooThatASegmentWasRemoved)
 {
+    open(64 * 1024 * 1024, false);
     ASSERT_TRUE(journal_->append("a\n"));
     fs::remove(files().front());
 
-    ASSERT_TRUE(journal_->has_room());
+    for (int i = 0; i < 1000 && files().empty(); i++) {
+        ASSERT_TRUE(journal_->append("b\n"));
+        usleep(10 * 1000);  // it looks once a second
+    }
+    EXPECT_EQ(sizes(), "2");
+}
+
+TEST_F(JournalTest, SegmentThatWasRemovedIsShipped)
+{
+    ASSERT_TRUE(journal_->append("a\n"));
     ASSERT_TRUE(journal_->append("b\n"));
-    EXPECT_EQ(ship_all(), "a\nb\n");
+    std::string batch = read();
+    fs::remove(files().front());
+
+    ASSERT_TRUE(journal_->has_room());
+    ASSERT_TRUE(journal_->append("c\n"));
+    journal_->shipped(2);
+    EXPECT_EQ(batch + "|" + ship_all(), "a\nb\n|b\nc\n");
 }
 
 TEST_F(JournalTest, RemovedDirectoryIsAnError)
@@ -701,6 +719,16 @@ TEST_F(JournalTest, FullDiskIsARefusalUntilThereIsSpace)
     // Full, it is emptied where it is.
     ship_all();
     EXPECT_TRUE(journal_->has_room());
+
+    // What was removed makes room for what takes its place.
+    for (const auto& file : files()) {
+        fs::remove(file);
+    }
+    for (int i = 0; i < 1000 && files().empty(); i++) {
+        EXPECT_TRUE(journal_->has_room());
+        usleep(10 * 1000);  // it looks once a second
+    }
+    EXPECT_EQ(files().size(), 1u);
 
     journal_.reset();
     EXPECT_EQ(umount(dir_.c_str()), 0);
