@@ -252,6 +252,9 @@ bool LogPostgres::prepare()
     if (!exists_) {
         return fail(refusal);
     }
+    if (!is_log()) {  // one that had no column at all
+        return false;
+    }
     tell_limits(refusal);
     write_insert();
     return true;

@@ -117,6 +117,9 @@ char* fail(ngx_conf_t* cf, const char* format, Args... args)
 // ngx_http_chatbot_directives.cpp
 extern ngx_command_t commands[];
 
+// Whether a model can have that name.
+[[nodiscard]] bool valid_model(std::string_view name);
+
 // The journal's directory, relative to nginx's prefix; null if it is none, or
 // there is no memory.
 [[nodiscard]] ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir);

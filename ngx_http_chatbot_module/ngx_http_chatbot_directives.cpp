@@ -93,9 +93,6 @@ char* resolve(ngx_conf_t* cf, ngx_str_t& value)
             return rv;
         }
         chomp(found);
-        if (found.empty()) {
-            return fail(cf, "file \"%V\" of \"%V\" is empty", &path, directive);
-        }
     } else {
         return conf_ok;
     }
@@ -140,6 +137,20 @@ const char* wrong_key(std::string key)
 {
     return key.find_first_of("\r\n") == key.npos ? nullptr
                                                  : "more than one line";
+}
+
+// No key at all is set by "" only, not by a file that happens to be empty.
+char* set_key(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    if (auto rv = set_checked<wrong_key>(cf, cmd, conf); rv != conf_ok) {
+        return rv;
+    }
+
+    auto& key = static_cast<LocConfBase*>(conf)->api_key;
+    return key.len != 0 || args(cf)[1].len == 0
+               ? conf_ok
+               : fail(cf, "no key in \"%V\" of \"chatbot_api_key\"",
+                      &args(cf)[1]);
 }
 
 const char* wrong_text(std::string text)
@@ -251,27 +262,24 @@ const char* wrong_url(std::string url)
         return "neither http:// nor https://";
     }
 
-    // Where curl is lenient, or means something else.
+    // What a base URL cannot have, or curl is lenient with.
     constexpr std::pair<const char*, const char*> unwanted[] = {
-        {"@", "a user"},
+        {"@", "a user, or \"@\","},
         {"?", "a query"},
         {"#", "a fragment"},
-        {" \t\r\n", "white space"},
+        {" ", "a space"},
+        {"///", "no host, or \"///\","},
     };
-    for (auto [characters, what] : unwanted) {
-        if (url.find_first_of(characters) != url.npos) {
+    for (auto [part, what] : unwanted) {
+        if (url.find(part) != url.npos) {
             return what;
         }
     }
 
     std::unique_ptr<CURLU, void (*)(CURLU*)> parsed(curl_url(),
                                                     curl_url_cleanup);
-    auto rc = url.find("///") != url.npos
-                  ? CURLUE_NO_HOST
-                  : curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0);
-    return rc == CURLUE_OK                ? nullptr
-           : rc == CURLUE_BAD_PORT_NUMBER ? "invalid port"
-                                          : "invalid host";
+    auto rc = curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0);
+    return rc == CURLUE_OK ? nullptr : curl_url_strerror(rc);
 }
 
 char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
@@ -312,9 +320,7 @@ char* set_models(ngx_conf_t* cf, ngx_command_t*, void* conf)
         if (auto rv = resolve(cf, *name); rv != conf_ok) {
             return rv;
         }
-        auto text = view(*name);
-        if (text.empty() || !is_utf8(text) ||
-            text.find_first_of("\r\n") != text.npos) {
+        if (!valid_model(view(*name))) {
             return fail(cf, "invalid name \"%V\" in \"chatbot_model\"", name);
         }
     }
@@ -451,7 +457,7 @@ ngx_command_t commands[] = {
      NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, guarded<set_pass>,
      NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConfBase, pass), nullptr},
 
-    CHATBOT_LOC("api_key", NGX_CONF_TAKE1, set_checked<wrong_key>, api_key),
+    CHATBOT_LOC("api_key", NGX_CONF_TAKE1, set_key, api_key),
     CHATBOT_LOC("model", NGX_CONF_1MORE, set_models, models),
     CHATBOT_LOC("system_prompt", NGX_CONF_TAKE1, set_checked<wrong_text>,
                 system_prompt),
@@ -514,6 +520,12 @@ ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir)
         path->line = cf->conf_file->line;
     }
     return path;
+}
+
+bool valid_model(std::string_view name)
+{
+    return !name.empty() && is_utf8(name) &&
+           name.find_first_of("\r\n") == name.npos;
 }
 
 std::optional<std::string> environment(ngx_conf_t* cf, const char* name)

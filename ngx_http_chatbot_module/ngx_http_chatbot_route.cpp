@@ -44,6 +44,9 @@ char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
         return fail(cf, "\"OPENAI_API_KEY\" has more than one line");
     }
     model.models = models(cf, lcf);
+    if (!valid_model(model.models.front())) {  // the others are by now
+        return fail(cf, "invalid name in \"OPENAI_MODEL\"");
+    }
     model.system_prompt = view(lcf.system_prompt);
     if (lcf.params) {
         auto elts = static_cast<ngx_keyval_t*>(lcf.params->elts);
@@ -140,9 +143,12 @@ char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
         return conf_ok;
     }
 
-    return valid_conninfo(target.conninfo)
-               ? conf_ok
-               : fail(cf, "invalid connection string in \"DATABASE_URL\"");
+    if (valid_conninfo(target.conninfo)) {
+        return conf_ok;
+    }
+    return environment(cf, "DATABASE_URL")
+               ? fail(cf, "invalid connection string in \"DATABASE_URL\"")
+               : fail(cf, "invalid port in \"POSTGRES_PORT\"");
 }
 
 // The index of `value`, which is added if need be.

@@ -9,7 +9,7 @@
 
 namespace chatbot {
 
-// Finding the question in what a client sent.
+// The question: found in what a client sent, written for a header.
 //
 // Threads:  functions without state; call them anywhere.
 

@@ -250,7 +250,7 @@ refuses("chatbot_model a '\xff';", "\xff");
 refuses("chatbot_model 'a\nb';", "a\nb");
 refuses('chatbot_model env:NO_SUCH_NAME;', 'NO_SUCH_NAME');
 refuses('chatbot_api_key file:/not/there;', '/not/there');
-refuses('chatbot_api_key file:/dev/null;', '/dev/null');
+refuses('chatbot_api_key file:/dev/null;', 'file:/dev/null');
 refuses('chatbot_ssl_trusted_certificate /not/there;', '/not/there');
 refuses("chatbot_$_", '/etc') for 'api_key file:/etc;', 'model a file:/etc;',
 	'ssl_trusted_certificate /etc;';
@@ -276,19 +276,20 @@ my %wrong = (
 	'' => 'neither http:// nor https://',
 	'api.openai.com/v1' => 'neither http:// nor https://',
 	'ftp://host/v1' => 'neither http:// nor https://',
-	'http://' => 'invalid host',
-	'https:///v1' => 'invalid host',
-	'http://:80' => 'invalid host',
-	'http://host:abc/v1' => 'invalid port',
-	'http://host:70000' => 'invalid port',
+	'http://' => 'No host',
+	'http://:80' => 'No host',
+	'https:///v1' => 'no host',
+	'http://host:abc/v1' => 'Port number',
+	'http://host:70000' => 'Port number',
 	'http://host/v1?secret=1' => 'a query',
 	'http://host/v1#secret' => 'a fragment',
 	'http://me:secret@host/v1' => 'a user',
-	'http://secret host' => 'white space',
+	'http://secret host' => 'a space',
+	"http://secret\nhost" => 'Bad hostname',
 );
 for my $pass (sort keys %wrong) {
 	my $said = $t->check("location /chat {\nchatbot_pass '$pass';\n}");
-	like($said, qr{\[emerg\].* \Q$wrong{$pass}\E in "chatbot_pass"},
+	like($said, qr{\[emerg\].* \Q$wrong{$pass}\E.* in "chatbot_pass"},
 		"chatbot_pass $pass");
 	unlike($said, qr/secret/, "chatbot_pass $pass, no secret");
 }
@@ -361,11 +362,12 @@ unlike(without_key('chatbot_api_key "";'), qr/warn/, 'no key is wanted');
 }
 
 for ([REDIS_URL => 'redis://me:secret@host/x'], [REDIS_PORT => 'secret'],
-	[REDIS_PORT => 2 ** 32 + 6379],
-	[DATABASE_URL => 'postgres://me:secret@host/?x=y'])
+	[REDIS_PORT => 2 ** 32 + 6379], [POSTGRES_PORT => 'tcp://secret:5432'],
+	[DATABASE_URL => 'postgres://me:secret@host/?x=y'],
+	[OPENAI_MODEL => "\xff secret"])
 {
 	my ($name, $value) = @$_;
-	local @ENV{'REDIS_HOST', $name} = ('host', $value);
+	local @ENV{'REDIS_HOST', 'POSTGRES_HOST', $name} = ('host', 'host', $value);
 
 	my $said = conf('');
 	like($said, qr/\[emerg\].*"$name"/, "wrong $name");

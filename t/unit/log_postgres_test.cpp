@@ -469,6 +469,9 @@ TEST_F(LogPostgresTest, TableThatIsNoLogIsLeftAlone)
                   table() + "'::regclass"),
               "name");
 
+    sql("drop table " + table() + "; create table " + table() + " ()");
+    EXPECT_EQ(insert(line("a")), "-");
+
     sql("drop table " + table());
     EXPECT_EQ(insert(line("a")), "+");
 }
