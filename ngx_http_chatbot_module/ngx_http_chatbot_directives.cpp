@@ -275,6 +275,10 @@ const char* wrong_url(std::string url)
             return what;
         }
     }
+    if (std::any_of(url.begin(), url.end(),
+                    [](unsigned char c) { return c < ' '; })) {
+        return "a control character";
+    }
 
     std::unique_ptr<CURLU, void (*)(CURLU*)> parsed(curl_url(),
                                                     curl_url_cleanup);

@@ -285,8 +285,8 @@ my %wrong = (
 	'http://host/v1#secret' => 'a fragment',
 	'http://me:secret@host/v1' => 'a user',
 	'http://secret host' => 'a space',
-	"http://secret\nhost" => 'Bad',
-	"http://host/\tsecret" => 'Bad',
+	"http://secret\nhost" => 'a control character',
+	"http://host/\tsecret" => 'a control character',
 );
 for my $pass (sort keys %wrong) {
 	my $said = $t->check("location /chat {\nchatbot_pass '$pass';\n}");
