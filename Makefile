@@ -92,9 +92,11 @@ $(BUILD)/unit_tests: $(unit_objects) $(core_objects)
 
 $(core_objects): $(module) ;
 
+# Not optimized, which takes half the time; the module's objects are.
 $(unit_objects): $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -Wall -Wextra -Werror $(cc_opt) -MMD -MP \
+		-O0 -g1 -U_FORTIFY_SOURCE \
 		$(shell pkg-config --cflags $(libraries)) \
 		-Ingx_http_chatbot_module -c -o $@ $<
 
