@@ -96,20 +96,12 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
 
 bool LogLane::has_room()
 {
-    bool has = journal_.has_room();
-    tell_lost();
-    if (!has) {
-        failed();
-    }
-    return has;
+    return tell(journal_.has_room());
 }
 
 bool LogLane::record(std::string_view lines)
 {
-    bool appended = journal_.append(lines);
-    tell_lost();
-    if (!appended) {
-        failed();
+    if (!tell(journal_.append(lines))) {
         return false;
     }
 
@@ -119,7 +111,8 @@ bool LogLane::record(std::string_view lines)
     return true;
 }
 
-void LogLane::tell_lost()
+// Logs what has become of the journal; returns whether it did what it should.
+bool LogLane::tell(bool done)
 {
     auto path = journal_.take_lost();
     if (!path.empty()) {
@@ -128,12 +121,9 @@ void LogLane::tell_lost()
                       "written to, the journal goes on without it",
                       path.c_str());
     }
-}
 
-void LogLane::failed()
-{
-    if (told_ms_ && ngx_current_msec - told_ms_ < tell_every_ms) {
-        return;
+    if (done || (told_ms_ && ngx_current_msec - told_ms_ < tell_every_ms)) {
+        return done;
     }
 
     told_ms_ = ngx_current_msec;
@@ -141,6 +131,7 @@ void LogLane::failed()
                   "chatbot: requests are refused, the journal cannot be "
                   "written: %s",
                   journal_.error().c_str());
+    return false;
 }
 
 void LogLane::wake_in(ngx_msec_t ms, bool hold)

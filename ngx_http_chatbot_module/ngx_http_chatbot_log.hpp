@@ -49,8 +49,7 @@ public:
     void close();
 
 private:
-    void tell_lost();
-    void failed();
+    bool tell(bool done);
     void wake_in(ngx_msec_t ms, bool hold);
     void send();
     void run() noexcept;

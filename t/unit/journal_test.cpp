@@ -141,6 +141,19 @@ std::string line(std::size_t size, char c = 'x')
     return std::string(size - 1, c) + "\n";
 }
 
+// Waits for what the journal looks after once a second.
+template <class Condition>
+bool wait_for(Condition condition)
+{
+    for (int i = 0; i < 1000; i++) {
+        if (condition()) {
+            return true;
+        }
+        usleep(10 * 1000);
+    }
+    return false;
+}
+
 std::ptrdiff_t descriptors()
 {
     fs::directory_iterator it("/proc/self/fd");
@@ -607,10 +620,10 @@ TEST_F(JournalTest, WhoWasLetInNoticesTooThatASegmentWasRemoved)
     ASSERT_TRUE(journal_->append("a\n"));
     fs::remove(files().front());
 
-    for (int i = 0; i < 1000 && files().empty(); i++) {
-        ASSERT_TRUE(journal_->append("b\n"));
-        usleep(10 * 1000);  // it looks once a second
-    }
+    EXPECT_TRUE(wait_for([&] {
+        EXPECT_TRUE(journal_->append("b\n"));
+        return !files().empty();
+    }));
     EXPECT_EQ(sizes(), "2");
 }
 
@@ -698,9 +711,7 @@ TEST_F(JournalTest, FullDiskIsARefusalUntilThereIsSpace)
     EXPECT_EQ(files().size(), 1u);
 
     fs::remove(dir_ + "/ballast");
-    for (int i = 0; i < 1000 && !journal_->has_room(); i++) {
-        usleep(10 * 1000);  // it looks again once a second
-    }
+    EXPECT_TRUE(wait_for([&] { return journal_->has_room(); }));
     EXPECT_TRUE(journal_->append("a\n"));
 
     // Whatever others do now, the blocks are there.
@@ -724,10 +735,10 @@ TEST_F(JournalTest, FullDiskIsARefusalUntilThereIsSpace)
     for (const auto& file : files()) {
         fs::remove(file);
     }
-    for (int i = 0; i < 1000 && files().empty(); i++) {
+    EXPECT_TRUE(wait_for([&] {
         EXPECT_TRUE(journal_->has_room());
-        usleep(10 * 1000);  // it looks once a second
-    }
+        return !files().empty();
+    }));
     EXPECT_EQ(files().size(), 1u);
 
     journal_.reset();
