@@ -62,7 +62,7 @@ help:
 
 # nginx's configure writes where it stands; so it stands in a directory of links
 # to nginx's sources, of which the headers are enough.
-$(tree)/objs/Makefile: config config.make
+$(tree)/objs/Makefile: config config.make $(BUILD)/sources
 	@test -n "$(version)" || \
 		{ echo "no nginx in $(NGINX_SRC): apt-get install nginx-dev"; exit 1; }
 	mkdir -p $(tree)
@@ -74,15 +74,22 @@ $(tree)/objs/Makefile: config config.make
 		--add-dynamic-module=$(CURDIR) >configure.log || \
 		{ tail configure.log; rm -f objs/Makefile; exit 1; }
 
+# config looks for the sources itself: a new one means to configure anew.
+sources := $(wildcard ngx_http_chatbot_module/*/*.cpp)
+
+$(BUILD)/sources: FORCE
+	@mkdir -p $(@D)
+	@echo '$(sources)' | cmp -s - $@ || echo '$(sources)' >$@
+
 # The dependencies of our objects are known to nginx's Makefile.
 $(module): $(tree)/objs/Makefile FORCE
 	$(MAKE) -s -C $(tree) -f objs/Makefile modules
 	ln -f $(tree)/objs/$(@F) $@
 
 # The unit tests link the module's own objects, those that know no nginx.
-unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*.cpp))
-core_objects := $(patsubst %.cpp,$(tree)/objs/addon/%.o,$(filter-out \
-	ngx_http_chatbot_module/ngx_%,$(wildcard ngx_http_chatbot_module/*.cpp)))
+core_sources := $(filter-out ngx_http_chatbot_module/nginx/%,$(sources))
+core_objects := $(core_sources:ngx_http_chatbot_module/%.cpp=$(tree)/objs/addon/%.o)
+unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*/*.cpp))
 libraries = hiredis libpq libcjson libcurl libutf8proc openssl \
 	$(shell pkg-config --exists hiredis_ssl && echo hiredis_ssl)
 
@@ -98,16 +105,14 @@ $(unit_objects): $(BUILD)/%.o: %.cpp
 	$(CXX) -std=c++20 -Wall -Wextra -Werror $(cc_opt) -MMD -MP \
 		-O0 -g1 -U_FORTIFY_SOURCE \
 		$(shell pkg-config --cflags $(libraries)) \
-		-Ingx_http_chatbot_module -c -o $@ $<
+		-Ingx_http_chatbot_module -It/unit -c -o $@ $<
 
 -include $(unit_objects:.o=.d)
 
 # The fuzzers want clang, hence objects of their own.
 TIME = 60
 fuzzers := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*.cpp))
-fuzz_objects := $(patsubst ngx_http_chatbot_module/%.cpp,build/fuzz/core/%.o, \
-	$(filter-out ngx_http_chatbot_module/ngx_%, \
-		$(wildcard ngx_http_chatbot_module/*.cpp)))
+fuzz_objects := $(core_sources:ngx_http_chatbot_module/%.cpp=build/fuzz/core/%.o)
 fuzz_cxx = clang++ -std=c++20 -Wall -Wextra -Werror -g -O1 -MMD -MP \
 	-fno-sanitize-recover=all $(shell pkg-config --cflags $(libraries)) \
 	-Ingx_http_chatbot_module
@@ -169,8 +174,8 @@ faults:
 	t/bench/faults.pl
 
 format:
-	clang-format -i ngx_http_chatbot_module/*.[ch]pp t/unit/*.[ch]pp \
-		t/fuzz/*.[ch]pp
+	clang-format -i ngx_http_chatbot_module/*/*.[ch]pp t/unit/*.hpp \
+		t/unit/*/*.cpp t/fuzz/*.[ch]pp
 
 clean:
 	rm -rf build

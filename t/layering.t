@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# Who may include what, besides the standard library and its own header.  What
-# decides or does I/O knows no nginx; no two of them know the same library.
+# Which folder may include what, besides the standard library and itself; the
+# table in README.md shows the same.
 
 use warnings;
 use strict;
@@ -11,51 +11,31 @@ use Test::More;
 BEGIN { use FindBin; chdir("$FindBin::Bin/../ngx_http_chatbot_module"); }
 
 my %may_include = (
-	exchange     => '',
-	lane         => '',
-	journal      => 'POSIX',
-	fold         => 'utf8proc.h openssl/evp.h',
-	json         => 'cjson/cJSON.h fold.hpp',
-	query        => 'exchange.hpp fold.hpp json.hpp',
-	record       => 'fold.hpp json.hpp',
-	openai_json  => 'exchange.hpp fold.hpp json.hpp',
-	conductor    => 'exchange.hpp fold.hpp lane.hpp record.hpp',
-	redis_url    => 'fold.hpp',
-	cache_value  => 'exchange.hpp fold.hpp json.hpp',
-	cache_redis  => 'POSIX cache_value.hpp exchange.hpp fold.hpp redis_url.hpp'
-		. ' hiredis/hiredis.h hiredis/hiredis_ssl.h'
-		. ' openssl/err.h openssl/ssl.h openssl/x509v3.h',
-	model_openai => 'exchange.hpp openai_attempt.hpp openai_json.hpp'
-		. ' curl/curl.h',
-	openai_attempt => 'exchange.hpp openai_json.hpp curl/curl.h',
-	log_postgres => 'exchange.hpp postgres_connection.hpp record.hpp'
-		. ' libpq-fe.h',
-	postgres_connection => 'POSIX exchange.hpp fold.hpp libpq-fe.h',
+	text     => qr{^<(utf8proc\.h|openssl/evp\.h|cjson/cJSON\.h)>$},
+	core     => qr{^"text/},
+	journal  => qr{^"text/|^<(fcntl|unistd|sys/\w+)\.h>$},
+	redis    => qr{^"(core|text)/|^<(hiredis/|openssl/|poll\.h)},
+	openai   => qr{^"(core|text)/|^<curl/},
+	postgres => qr{^"(core|text)/|^<(libpq-fe|poll|signal)\.h>$},
+	nginx    => qr{.},
 );
 
-my $posix = qr{^(sys/\w+|netinet/\w+|fcntl|poll|signal|time|unistd)\.h$};
-
-for my $file (sort glob '*.[hc]pp') {
-	my ($name) = $file =~ /^(\w+)\./;
-
-	next if $name =~ /^ngx_/;       # the nginx layer may include anything
-
-	my %may = map { $_ => 1 }
-		"$name.hpp", split(/ /, $may_include{$name} // '');
+for my $file (sort glob '*/*.[hc]pp') {
+	my ($folder) = $file =~ m{^(\w+)/};
+	my $may = $may_include{$folder} or fail("$folder/ has a row"), next;
 
 	my @strangers = grep {
-		!/^[a-z_]+$/                # the standard library
-		&& !($may{POSIX} && $_ =~ $posix)
-		&& !$may{$_}
+		!m{^<[a-z_]+>$} && !m{^"$folder/} && $_ !~ $may
 	} includes($file);
 
-	ok(defined $may_include{$name}, "$file has its place");
-	is("@strangers", '', "$file includes only what its layer may");
+	is("@strangers", '', "$file includes only what its folder may");
 }
+
+is(join(' ', glob '*.[hc]pp'), '', 'every file has a folder');
 
 done_testing();
 
 sub includes {
 	open my $fh, '<', shift or die $!;
-	return map { /^\s*#\s*include\s+[<"](.+)[>"]/ ? $1 : () } <$fh>;
+	return map { /^\s*#\s*include\s+(\S+)/ ? $1 : () } <$fh>;
 }

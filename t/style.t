@@ -14,7 +14,7 @@ my $version = `clang-format --version 2>/dev/null` || '';
 # other versions have other opinions
 plan skip_all => 'needs clang-format 14' unless $version =~ /version 14\./;
 
-for my $file (glob '{ngx_http_chatbot_module,t/unit,t/fuzz}/*.[hc]pp') {
+for my $file (glob '{ngx_http_chatbot_module/*,t/unit,t/unit/*,t/fuzz}/*.[hc]pp') {
 	is(`clang-format --dry-run -Werror $file 2>&1`, '', "$file");
 }
 

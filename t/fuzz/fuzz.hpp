@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fold.hpp"
+#include "text/unicode.hpp"
 
 // What the fuzzers have in common.  Each is one function,
 // LLVMFuzzerTestOneInput (https://llvm.org/docs/LibFuzzer.html), which states

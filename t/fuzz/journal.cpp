@@ -1,7 +1,7 @@
 // A journal in the hands of processes that append, ship and die in any order
 // (journal.hpp).
 
-#include "journal.hpp"
+#include "journal/journal.hpp"
 
 #include <filesystem>
 #include <fstream>

@@ -1,9 +1,9 @@
 // JSON of clients and servers (json.hpp), and JSON in the configuration.
 
-#include "json.hpp"
+#include "text/json.hpp"
 
 #include "fuzz.hpp"
-#include "openai_json.hpp"
+#include "openai/protocol.hpp"
 #include "strict_json.hpp"
 
 using namespace chatbot;

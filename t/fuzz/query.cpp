@@ -1,9 +1,9 @@
 // The question in what a client sent (query.hpp).
 
-#include "query.hpp"
+#include "core/query.hpp"
 
 #include "fuzz.hpp"
-#include "json.hpp"
+#include "text/json.hpp"
 
 using namespace chatbot;
 

@@ -1,11 +1,11 @@
 // Records as lines of the journal (record.hpp).
 
-#include "record.hpp"
+#include "core/record.hpp"
 
 #include <algorithm>
 
 #include "fuzz.hpp"
-#include "json.hpp"
+#include "text/json.hpp"
 #include "strict_json.hpp"
 
 using namespace chatbot;

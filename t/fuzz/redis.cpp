@@ -1,7 +1,7 @@
 // What Redis says: whole conversations with anything in the place of Redis, and
 // the values it keeps (cache_redis.hpp, cache_value.hpp).
 
-#include "cache_redis.hpp"
+#include "redis/cache.hpp"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -11,7 +11,7 @@
 #include <semaphore>
 #include <thread>
 
-#include "cache_value.hpp"
+#include "redis/value.hpp"
 #include "fuzz.hpp"
 #include "strict_json.hpp"
 

@@ -1,8 +1,8 @@
 // Replies of a model, whole (openai_json.hpp).
 
 #include "fuzz.hpp"
-#include "json.hpp"
-#include "openai_json.hpp"
+#include "text/json.hpp"
+#include "openai/protocol.hpp"
 #include "strict_json.hpp"
 
 using namespace chatbot;

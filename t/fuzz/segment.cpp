@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "fuzz.hpp"
-#include "journal.hpp"
+#include "journal/journal.hpp"
 
 using namespace chatbot;
 

@@ -1,8 +1,8 @@
 // Replies of a model as a stream of events, cut anywhere (openai_json.hpp).
 
 #include "fuzz.hpp"
-#include "json.hpp"
-#include "openai_json.hpp"
+#include "text/json.hpp"
+#include "openai/protocol.hpp"
 
 using namespace chatbot;
 

@@ -1,0 +1,153 @@
+#include "core/query.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "text/unicode.hpp"
+#include "text/json.hpp"
+
+namespace chatbot {
+namespace {
+
+Problem problem(int status, std::string detail)
+{
+    return {.status = status, .detail = std::move(detail), .reason = {}};
+}
+
+// The type of a Content-Type without its parameters, in lower case.
+std::string media_type(std::string_view content_type)
+{
+    return fold(trim(content_type.substr(0, content_type.find(';'))));
+}
+
+bool is_json(std::string_view type)
+{
+    return type == "application/json" || type.ends_with("+json");
+}
+
+Problem query_from_json(std::string_view body,
+                        std::optional<std::string>& query)
+{
+    Json json = parse_json(body);
+    if (!json) {
+        return problem(400, "The body is not valid JSON, or contains U+0000.");
+    }
+    if (!cJSON_IsObject(json.get())) {
+        return problem(400, "The body must be a JSON object.");
+    }
+
+    const cJSON* item = member(json.get(), "query");
+    if (!item || cJSON_IsNull(item)) {
+        return {};
+    }
+    if (!cJSON_IsString(item)) {
+        return problem(422, "The \"query\" member must be a string.");
+    }
+
+    query = item->valuestring;
+    return {};
+}
+
+}  // namespace
+
+std::string decode_form(std::string_view text)
+{
+    std::string out;
+    out.reserve(text.size());
+
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '+') {
+            out += ' ';
+            continue;
+        }
+
+        int byte = read_escape(text.substr(i));
+        out += byte < 0 ? text[i] : static_cast<char>(byte);
+        i += byte < 0 ? 0 : 2;
+    }
+    return out;
+}
+
+std::string encode_controls(std::string_view text)
+{
+    std::string encoded;
+    for (char c : text) {
+        auto byte = static_cast<unsigned char>(c);
+        if (byte >= ' ' && byte != 0x7F && byte != '%') {
+            encoded += c;
+            continue;
+        }
+        encoded += '%';
+        encoded += "0123456789ABCDEF"[byte >> 4];
+        encoded += "0123456789ABCDEF"[byte & 15];
+    }
+    return encoded;
+}
+
+std::optional<std::string> form_member(std::string_view form,
+                                       std::string_view name)
+{
+    std::optional<std::string_view> found;
+    for (std::size_t at = 0; at <= form.size();) {
+        auto end = std::min(form.find('&', at), form.size());
+        auto pair = form.substr(at, end - at);
+        at = end + 1;
+
+        auto equals = std::min(pair.find('='), pair.size());
+        if (!pair.empty() && decode_form(pair.substr(0, equals)) == name) {
+            found = pair.substr(std::min(equals + 1, pair.size()));
+        }
+    }
+
+    if (!found) {
+        return std::nullopt;
+    }
+    return decode_form(*found);
+}
+
+Problem query_from_body(std::string_view content_type, std::string_view body,
+                        std::optional<std::string>& query)
+{
+    if (body.empty()) {
+        return {};
+    }
+
+    auto type = is_utf8(content_type) ? media_type(content_type) : "";
+    if (is_json(type)) {
+        return query_from_json(body, query);
+    }
+    if (type != "application/x-www-form-urlencoded") {
+        return problem(415,
+                       "The body must be application/json or "
+                       "application/x-www-form-urlencoded.");
+    }
+
+    if (auto found = form_member(body, "query")) {
+        query = std::move(found);
+    }
+    return {};
+}
+
+Problem check_query(const std::optional<std::string>& query,
+                    std::size_t max_size)
+{
+    if (!query) {
+        return problem(422, "The \"query\" parameter is missing.");
+    }
+    if (query->size() > max_size) {
+        return problem(413, "The \"query\" parameter is longer than " +
+                                std::to_string(max_size) + " bytes.");
+    }
+    if (!is_utf8(*query)) {
+        return problem(400, "The \"query\" parameter is not valid UTF-8.");
+    }
+    if (query->find('\0') != query->npos) {
+        return problem(400, "The \"query\" parameter contains U+0000.");
+    }
+    if (trim(*query).empty()) {
+        return problem(422, "The \"query\" parameter is blank.");
+    }
+    return {};
+}
+
+}  // namespace chatbot

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "journal/journal.hpp"
+#include "postgres/table.hpp"
+#include "nginx/chatbot.hpp"
+#include "nginx/task.hpp"
+
+namespace chatbot {
+
+// Writes notices to the error log.  Event loop only.
+void log_notices(const std::vector<Notice>& notices);
+
+// How the segments of a target are named, and what those begin with that it
+// adopts.
+struct SegmentNames {
+    std::string own;
+    std::string orphans;
+};
+
+// A journal of its own for each target, told apart by what names the database,
+// so that a changed password finds the old records.  Where there is one
+// database only, it takes whatever was left behind.
+[[nodiscard]] std::vector<SegmentNames> segment_names(
+    const std::vector<LogTarget>& targets);
+
+// Logs an error if there are records that nobody takes to PostgreSQL.  Event
+// loop only.
+void tell_stranded(const std::string& dir,
+                   const std::vector<SegmentNames>& names);
+
+// The log of one target: records go to the journal, and a thread follows the
+// journal and takes its lines to PostgreSQL, batch by batch.
+//
+// Threads:  every member is called on the event loop only.
+class LogLane {
+public:
+    LogLane(ngx_thread_pool_t* pool, const LogTarget& target, std::string dir,
+            const SegmentNames& names, std::uint64_t max_size);
+
+    [[nodiscard]] bool has_room();
+    [[nodiscard]] bool record(std::string_view lines);
+
+    // The worker is about to exit, the thread pool is gone: ships what can be
+    // shipped at once, the rest stays for the next worker.
+    void close();
+
+private:
+    bool tell(bool done);
+    void wake_in(ngx_msec_t ms, bool hold);
+    void send();
+    void run() noexcept;
+    void finished();
+
+    const std::string dir_;
+    const std::string orphans_;
+    const bool ship_;  // to PostgreSQL
+    Journal journal_;
+    LogPostgres postgres_;
+
+    // The thread's while the task is busy.
+    Slice slice_;
+    bool search_ = false;  // for orphans
+    std::string lines_;
+    std::string rejected_;
+    std::vector<Segment> adopted_;
+    std::string orphan_error_;  // as told
+    std::vector<Notice> notices_;
+    bool shipped_ = false;
+
+    Task task_;
+    Event timer_;   // the next batch
+    Event patrol_;  // the next search for orphans
+    bool patrol_due_ = true;
+    ngx_msec_t backoff_ms_ = 0;
+    ngx_msec_t told_ms_ = 0;  // when a failure of the journal was last logged
+};
+
+}  // namespace chatbot

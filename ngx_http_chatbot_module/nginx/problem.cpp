@@ -1,0 +1,192 @@
+#include "nginx/chatbot.hpp"
+
+#include <algorithm>
+#include <exception>
+
+#include "text/json.hpp"
+
+// A filter that makes application/problem+json (RFC 9457) of errors in chatbot
+// locations, the module's and nginx's own alike.  It stands behind nginx's
+// error_page, so an administrator's page wins.
+
+namespace chatbot {
+
+namespace {
+
+ngx_http_output_header_filter_pt next_header_filter;
+ngx_http_output_body_filter_pt next_body_filter;
+
+struct Text {
+    ngx_uint_t status;
+    const char* title;
+    const char* detail;
+};
+
+// The titles are those of the IANA registry (RFC 9110).
+constexpr Text texts[] = {
+    {400, "Bad Request", "The request is not valid."},
+    {401, "Unauthorized", "Authentication is required."},
+    {403, "Forbidden", "Access is denied."},
+    {404, "Not Found", "There is nothing here."},
+    {405, "Method Not Allowed", "Use GET or POST."},
+    {408, "Request Timeout", "The request took too long to arrive."},
+    {411, "Length Required", "The request needs a Content-Length."},
+    {413, "Content Too Large", "The request is too large."},
+    {414, "URI Too Long", "The URI is too long, use POST."},
+    {415, "Unsupported Media Type", "Send JSON or a form."},
+    {421, "Misdirected Request", "This server has no such host."},
+    {422, "Unprocessable Content", "The request cannot be processed."},
+    {429, "Too Many Requests", "Too many requests, try again later."},
+    {431, "Request Header Fields Too Large", "The headers are too large."},
+    {500, "Internal Server Error", "Something went wrong."},
+    {501, "Not Implemented", "The transfer encoding is unknown."},
+    {502, "Bad Gateway", "The model failed."},
+    {503, "Service Unavailable", "Try again later."},
+    {504, "Gateway Timeout", "The model did not answer in time."},
+    {505, "HTTP Version Not Supported", "This version of HTTP is not known."},
+    {400, "Error", "The request failed."},  // any other
+};
+
+const Text& text_of(ngx_uint_t status)
+{
+    return *std::find_if(std::begin(texts), std::end(texts) - 1,
+                         [=](auto& text) { return text.status == status; });
+}
+
+// The URI as it came, with whatever follows it in HTTP/1.  Of a request line
+// that is too long nginx knows no end, and before 1.25.4 its pointers are wild.
+std::string_view raw_uri(const ngx_http_request_t* r)
+{
+    auto start = r->uri_start;
+    auto end = r->uri_end;
+
+    if (r->http_version < NGX_HTTP_VERSION_20) {
+        auto in = r->header_in;
+        if (!in || start < in->start || start > in->last) {
+            return {};
+        }
+        end = in->last;
+    }
+    return {reinterpret_cast<char*>(start),
+            static_cast<std::size_t>(end - start)};
+}
+
+// For what nginx refuses before it has found a location: until then the
+// configuration is the server's, and only that has `locations`.
+bool starts_like_a_chatbot(ngx_http_request_t* r)
+{
+    auto raw = raw_uri(r);
+    auto path =
+        r->uri.len ? view(r->uri) : raw.substr(0, raw.find_first_of("? "));
+
+    // As nginx would: the exact location, or else the longest name.
+    const Location* found = nullptr;
+    for (const auto& location : loc_conf(r)->locations) {
+        auto fits = location.exact ? path == location.name
+                                   : path.starts_with(location.name);
+        if (fits && (!found || location.exact ||
+                     location.name.size() > found->name.size())) {
+            found = &location;
+        }
+    }
+    return found && found->chatbot;
+}
+
+// nginx sets err_status when it is about to make an error page of its own.
+bool is_ours(ngx_http_request_t* r, const Request* request)
+{
+    if (r->err_status < NGX_HTTP_BAD_REQUEST ||
+        r->headers_out.status != r->err_status) {
+        return false;
+    }
+    if (!loc_conf(r)->pass.data) {
+        return starts_like_a_chatbot(r);
+    }
+    return !(request && request->answered);
+}
+
+std::string problem_json(ngx_uint_t status, const Text& text,
+                         const Problem& problem)
+{
+    std::string json = "{\"type\": \"about:blank\", \"title\": ";
+    append_json(json, text.title);
+    json += ", \"status\": " + std::to_string(status) + ", \"detail\": ";
+    append_json(json, problem.detail.empty() ? text.detail : problem.detail);
+    return json + "}";
+}
+
+ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
+{
+    auto status = r->headers_out.status;
+    auto retry_after_s = request.problem.retry_after_s;
+
+    if (add_headers(r, request) != NGX_OK ||
+        (status == NGX_HTTP_NOT_ALLOWED &&
+         add_header(r, "Allow", "GET, POST") != NGX_OK)) {
+        return NGX_ERROR;
+    }
+
+    return retry_after_s > 0
+               ? add_header(r, "Retry-After", std::to_string(retry_after_s))
+               : NGX_OK;
+}
+
+ngx_int_t make_problem(ngx_http_request_t* r)
+{
+    auto request = make_request(r);
+    if (!request) {
+        return NGX_ERROR;
+    }
+
+    auto status = r->headers_out.status;
+    const auto& text = text_of(status);
+    auto json = problem_json(status, text, request->problem);
+    request->problem_body = make_body(r, "application/problem+json", json);
+    if (!request->problem_body || add_problem_headers(r, *request) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (status == 422) {  // nginx has no text for this one
+        ngx_str_set(&r->headers_out.status_line, "422 Unprocessable Content");
+    }
+    return NGX_OK;
+}
+
+ngx_int_t header_filter(ngx_http_request_t* r) noexcept
+try {
+    auto request = context_of(r);
+    if (is_ours(r, request) && make_problem(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return next_header_filter(r);
+} catch (const std::exception&) {
+    return NGX_ERROR;
+}
+
+ngx_int_t body_filter(ngx_http_request_t* r, ngx_chain_t* in) noexcept
+{
+    auto request = context_of(r);
+    if (!in || !request || !request->problem_body) {
+        return next_body_filter(r, in);
+    }
+
+    // The page that nginx made is dropped.
+    for (auto link = in; link; link = link->next) {
+        link->buf->pos = link->buf->last;
+    }
+
+    auto body = std::exchange(request->problem_body, nullptr);
+    return next_body_filter(r, body);
+}
+
+}  // namespace
+
+void install_problem_filter()
+{
+    next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = header_filter;
+    next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = body_filter;
+}
+
+}  // namespace chatbot

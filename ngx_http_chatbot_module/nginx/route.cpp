@@ -1,0 +1,222 @@
+#include "nginx/chatbot.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+#include "text/unicode.hpp"
+#include "postgres/connection.hpp"
+
+// What becomes of a location's directives, and of the environment where they
+// are silent: settings for the clients, and a route to them.
+
+namespace chatbot {
+
+namespace {
+
+std::string environment_or(ngx_conf_t* cf, const char* name,
+                           const char* otherwise)
+{
+    return environment(cf, name).value_or(otherwise);
+}
+
+std::vector<std::string> models(ngx_conf_t* cf, const LocConf& lcf)
+{
+    std::vector<std::string> names;
+    if (lcf.models) {
+        auto elts = static_cast<ngx_str_t*>(lcf.models->elts);
+        std::transform(elts, elts + lcf.models->nelts,
+                       std::back_inserter(names),
+                       [](auto& name) { return std::string(view(name)); });
+    } else if (auto name = environment(cf, "OPENAI_MODEL")) {
+        names = {*name};
+    } else {
+        names = {"gpt-3.5-turbo", "gpt-6-luna"};
+    }
+    return names;
+}
+
+char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
+{
+    model.url = view(lcf.pass);
+    model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
+                                     : environment_or(cf, "OPENAI_API_KEY", "");
+    if (model.api_key.find_first_of("\r\n") != std::string::npos) {
+        return fail(cf, "\"OPENAI_API_KEY\" has more than one line");
+    }
+    model.models = models(cf, lcf);
+    if (!valid_model(model.models.front())) {  // the others are by now
+        return fail(cf, "invalid name in \"OPENAI_MODEL\"");
+    }
+    model.system_prompt = view(lcf.system_prompt);
+    if (lcf.params) {
+        auto elts = static_cast<ngx_keyval_t*>(lcf.params->elts);
+        for (auto p = elts; p != elts + lcf.params->nelts; ++p) {
+            model.params.emplace_back(view(p->key), view(p->value));
+        }
+    }
+    model.answer_max_size = lcf.answer_max_size;
+    model.connect_timeout_ms = static_cast<int>(lcf.connect_timeout);
+    model.read_timeout_ms = static_cast<int>(lcf.read_timeout);
+    model.timeout_ms = static_cast<int>(lcf.timeout);
+    model.retries = static_cast<int>(std::min<ngx_int_t>(lcf.retries, 100));
+    model.ssl_verify = lcf.ssl_verify;
+    model.ssl_trusted_certificate = view(lcf.ssl_trusted_certificate);
+    return conf_ok;
+}
+
+// Returns nothing for "off".
+char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
+                 std::optional<RedisSettings>& redis)
+{
+    RedisSettings settings;
+    settings.timeout_ms = static_cast<int>(lcf.redis_timeout);
+
+    auto url = lcf.redis.data ? std::string(view(lcf.redis))
+                              : environment_or(cf, "REDIS_URL", "");
+    if (url == "off") {
+        return conf_ok;
+    }
+
+    if (!url.empty()) {
+        if (auto error = parse_redis_url(url, settings)) {
+            return fail(cf, "%s in \"REDIS_URL\"", error);
+        }
+        redis = settings;
+        return conf_ok;
+    }
+
+    if (auto host = environment(cf, "REDIS_HOST")) {
+        auto text = environment_or(cf, "REDIS_PORT", "6379");
+        auto port =
+            ngx_atoi(reinterpret_cast<u_char*>(text.data()), text.size());
+        if (port < 1 || port > 65535) {
+            return fail(cf, "invalid port in \"REDIS_PORT\"");
+        }
+        settings.host = *host;
+        settings.port = static_cast<int>(port);
+        settings.password = environment_or(cf, "REDIS_PASSWORD", "");
+        redis = settings;
+    }
+    return conf_ok;
+}
+
+// A member of a conninfo string, quoted as libpq wants it.
+std::string conninfo_member(ngx_conf_t* cf, const char* key, const char* name)
+{
+    auto value = environment(cf, name);
+    if (!value) {
+        return "";
+    }
+
+    std::string quoted = std::string(key) + "='";
+    for (auto c : *value) {
+        if (c == '\'' || c == '\\') {
+            quoted += '\\';
+        }
+        quoted += c;
+    }
+    return quoted + "' ";
+}
+
+std::string environment_conninfo(ngx_conf_t* cf)
+{
+    if (auto url = environment(cf, "DATABASE_URL")) {
+        return *url;
+    }
+    if (!environment(cf, "POSTGRES_HOST")) {
+        return "";
+    }
+    return conninfo_member(cf, "host", "POSTGRES_HOST") +
+           conninfo_member(cf, "port", "POSTGRES_PORT") +
+           conninfo_member(cf, "dbname", "POSTGRES_DB") +
+           conninfo_member(cf, "user", "POSTGRES_USER") +
+           conninfo_member(cf, "password", "POSTGRES_PASSWORD");
+}
+
+char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
+{
+    target.table = view(lcf.log_table);
+    target.conninfo = lcf.postgres.data ? std::string(view(lcf.postgres))
+                                        : environment_conninfo(cf);
+    if (target.conninfo == "off" || target.conninfo.empty()) {
+        target = {};
+        return conf_ok;
+    }
+
+    if (valid_conninfo(target.conninfo)) {
+        return conf_ok;
+    }
+    return environment(cf, "DATABASE_URL")
+               ? fail(cf, "invalid connection string in \"DATABASE_URL\"")
+               : fail(cf, "invalid port in \"POSTGRES_PORT\"");
+}
+
+// The index of `value`, which is added if need be.
+template <class List, class T>
+std::size_t index_of(List& list, const T& value)
+{
+    auto it = std::find(list.begin(), list.end(), value);
+    if (it == list.end()) {
+        it = list.insert(list.end(), value);
+    }
+    return static_cast<std::size_t>(it - list.begin());
+}
+
+}  // namespace
+
+char* make_route(ngx_conf_t* cf, LocConf& lcf)
+{
+    auto mcf = main_conf(cf);
+    ModelSettings model;
+    std::optional<RedisSettings> redis;
+    LogTarget target;
+
+    if (auto rv = make_model(cf, lcf, model); rv != conf_ok) {
+        return rv;
+    }
+    if (auto rv = make_redis(cf, lcf, redis); rv != conf_ok) {
+        return rv;
+    }
+    if (auto rv = make_log(cf, lcf, target); rv != conf_ok) {
+        return rv;
+    }
+    if (!mcf->journal && !target.conninfo.empty()) {
+        return fail(cf,
+                    "PostgreSQL is fed from the journal: with "
+                    "\"chatbot_log_journal off\" set "
+                    "\"chatbot_postgres off\" too");
+    }
+    auto known = mcf->models.size();
+    auto index = index_of(mcf->models, model);
+    if (model.api_key.empty() && !lcf.api_key.data && index == known) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "no \"chatbot_api_key\" and no OPENAI_API_KEY in "
+                           "the environment: the model is asked without a key");
+    }
+
+    Route route;
+    route.model = &mcf->models[index];
+    route.cache_timeout_ms = static_cast<int>(lcf.redis_timeout);
+    route.cache_valid_s = static_cast<int>(lcf.cache_valid);
+    route.cache_lock = lcf.cache_lock;
+    if (redis) {
+        route.cache = index_of(mcf->caches, *redis);
+    }
+    if (mcf->journal) {
+        route.journal = index_of(mcf->logs, target);
+    }
+    lcf.route = &mcf->routes[index_of(mcf->routes, route)];
+
+    std::string params;
+    for (const auto& [name, value] : model.params) {
+        params += hex(digest({name, value}));
+    }
+    std::string names;
+    for (const auto& name : model.models) {
+        names += hex(digest({name}));
+    }
+    lcf.key_suffix = hex(digest({names, model.system_prompt, params}));
+    return conf_ok;
+}
+
+}  // namespace chatbot

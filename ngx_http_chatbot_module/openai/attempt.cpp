@@ -1,0 +1,508 @@
+#include "openai/attempt.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <ctime>
+#include <new>
+#include <string_view>
+#include <utility>
+
+namespace chatbot {
+namespace {
+
+using Clock = Attempt::Clock;
+using std::chrono::milliseconds;
+
+constexpr auto max_upstream_delay = std::chrono::seconds(60);
+constexpr auto done_grace = std::chrono::seconds(1);  // for the reply to end
+constexpr auto max_rounding = milliseconds(20);       // of libcurl's timeouts
+constexpr int default_retry_after_s = 5;
+constexpr int max_retry_after_s = 24 * 60 * 60;
+constexpr std::size_t max_header_size = 256 * 1024;
+constexpr std::size_t max_error_size = 64 * 1024;
+constexpr std::size_t max_key_shown = 3;  // so little gives nothing away
+
+// "api.openai.com" of "https://api.openai.com/v1".
+std::string_view host_of(std::string_view url)
+{
+    const auto scheme = url.find("://");
+    if (scheme != url.npos) {
+        url.remove_prefix(scheme + 3);
+    }
+
+    url = url.substr(0, url.find('/'));
+    return url.substr(url.rfind('@') + 1);
+}
+
+std::string upstream(const Attempt& attempt)
+{
+    return "upstream " + std::string(host_of(attempt.settings.url));
+}
+
+// What a client is told: the reason is none of its business.
+const char* detail_of(int status)
+{
+    switch (status) {
+        case 503:
+            return "The model is not available right now. "
+                   "Please try again later.";
+        case 504:
+            return "The model did not answer in time.";
+        default:
+            return "The model failed to answer.";
+    }
+}
+
+bool is_success(long status)
+{
+    return status >= 200 && status < 300;
+}
+
+long status_of(const Attempt& attempt)
+{
+    long status = 0;
+    curl_easy_getinfo(attempt.easy.get(), CURLINFO_RESPONSE_CODE, &status);
+    return status;
+}
+
+// A header of the reply, or null.
+const char* header(const Attempt& attempt, const char* name)
+{
+    curl_header* found = nullptr;
+    const auto code =
+        curl_easy_header(attempt.easy.get(), name, 0, CURLH_HEADER, -1, &found);
+    return code == CURLHE_OK ? found->value : nullptr;
+}
+
+bool is_event_stream(const Attempt& attempt)
+{
+    constexpr std::string_view type = "text/event-stream";
+    const char* value = header(attempt, "Content-Type");
+    return value && curl_strnequal(value, type.data(), type.size());
+}
+
+bool is_done(const Attempt& attempt)
+{
+    return attempt.reader && attempt.reader->done();
+}
+
+std::optional<double> number(const char* text)
+{
+    if (!text) {
+        return {};
+    }
+
+    char* end;
+    const double value = std::strtod(text, &end);
+    if (end == text || *end != '\0' || !std::isfinite(value)) {
+        return {};
+    }
+
+    return value;
+}
+
+// How long the upstream wants to be left alone.
+std::optional<milliseconds> delay_of(const Attempt& attempt)
+{
+    const char* retry_after = header(attempt, "Retry-After");
+    double seconds = 0;
+
+    if (auto ms = number(header(attempt, "Retry-After-Ms"))) {
+        seconds = *ms / 1000;
+    } else if (auto s = number(retry_after)) {
+        seconds = *s;
+    } else if (retry_after) {
+        const std::time_t date = curl_getdate(retry_after, nullptr);
+        seconds = date < 0 ? 0 : std::difftime(date, std::time(nullptr));
+    }
+
+    if (seconds <= 0) {
+        return {};
+    }
+
+    seconds = std::min<double>(seconds, max_retry_after_s);
+    return milliseconds(std::lround(seconds * 1000));
+}
+
+// Whether OpenAI's own SDKs would ask again.
+bool may_retry(const Attempt& attempt, long status)
+{
+    const char* wish = header(attempt, "X-Should-Retry");
+    if (wish && curl_strequal(wish, "true")) {
+        return true;
+    }
+    if (wish && curl_strequal(wish, "false")) {
+        return false;
+    }
+
+    return status == 408 || status == 409 || status == 429 || status >= 500;
+}
+
+// The status for the client, of a status of the upstream.
+int status_for(long status)
+{
+    switch (status) {
+        case 429:
+        case 503:
+        case 529:  // "overloaded" with some compatible services
+            return 503;
+        case 408:
+        case 504:
+            return 504;
+        default:
+            return 502;
+    }
+}
+
+Outcome too_large(const Attempt& attempt)
+{
+    Outcome outcome;
+    outcome.problem = make_problem(
+        502, upstream(attempt) + " sent more than the largest answer allowed");
+    return outcome;
+}
+
+Outcome read_success(Attempt& attempt)
+{
+    if (attempt.stop == Attempt::Stop::body_too_large) {
+        return too_large(attempt);
+    }
+
+    Outcome outcome;
+    outcome.answer = attempt.reader
+                         ? attempt.reader->finish(outcome.problem)
+                         : read_reply(attempt.reply, outcome.problem);
+
+    if (!outcome.answer) {
+        outcome.problem.reason =
+            upstream(attempt) + ": " + outcome.problem.reason;
+        return outcome;
+    }
+
+    if (outcome.answer->text.size() > attempt.settings.answer_max_size) {
+        return too_large(attempt);
+    }
+
+    if (outcome.answer->created == 0) {
+        outcome.answer->created = std::time(nullptr);
+    }
+
+    return outcome;
+}
+
+Outcome read_failure(const Attempt& attempt, long status)
+{
+    ReplyError error = read_error(static_cast<int>(status), attempt.reply);
+
+    Outcome outcome;
+    outcome.problem =
+        make_problem(error.money ? 502 : status_for(status),
+                     upstream(attempt) + " answered " + std::to_string(status) +
+                         (error.reason.empty() ? "" : ": " + error.reason));
+    outcome.model_missing = error.model_missing;
+    outcome.delay = delay_of(attempt);
+
+    if (outcome.delay && outcome.problem.status == 503) {
+        outcome.problem.retry_after_s = static_cast<int>(
+            std::chrono::ceil<std::chrono::seconds>(*outcome.delay).count());
+    }
+
+    // Who asks for more than a minute is not asked again.
+    outcome.retry =
+        !error.money && may_retry(attempt, status) &&
+        outcome.delay.value_or(milliseconds(0)) <= max_upstream_delay;
+    return outcome;
+}
+
+// The connection could not be made, or broke: another one may do better.
+bool is_connection_error(CURLcode code)
+{
+    switch (code) {
+        case CURLE_COULDNT_RESOLVE_HOST:
+        case CURLE_COULDNT_RESOLVE_PROXY:
+        case CURLE_COULDNT_CONNECT:
+        case CURLE_SSL_CONNECT_ERROR:
+        case CURLE_SEND_ERROR:
+        case CURLE_RECV_ERROR:
+        case CURLE_GOT_NOTHING:
+        case CURLE_PARTIAL_FILE:
+        case CURLE_HTTP2:
+        case CURLE_HTTP2_STREAM:
+            return true;
+        default:
+            return false;
+    }
+}
+
+Outcome read_timeout(const Attempt& attempt)
+{
+    Outcome outcome;
+    const auto& settings = attempt.settings;
+    const auto after = [](int ms) { return std::to_string(ms) + " ms"; };
+
+    // libcurl, which has that deadline too, may be early by its rounding.
+    if (Clock::now() + max_rounding >= attempt.deadline) {
+        outcome.problem =
+            make_problem(504, upstream(attempt) + " gave no answer within " +
+                                  after(settings.timeout_ms));
+    } else if (!attempt.sent) {
+        outcome.retry = true;
+        outcome.problem = make_problem(
+            503, upstream(attempt) + " could not be reached within " +
+                     after(settings.connect_timeout_ms));
+    } else {
+        outcome.problem =
+            make_problem(504, upstream(attempt) + " sent nothing for " +
+                                  after(settings.read_timeout_ms));
+    }
+
+    return outcome;
+}
+
+Outcome read_ending(Attempt& attempt, CURLcode code)
+{
+    if (attempt.stop == Attempt::Stop::headers_too_large) {
+        Outcome outcome;
+        outcome.problem =
+            make_problem(502, upstream(attempt) + " sent too large a header");
+        return outcome;
+    }
+
+    if (code == CURLE_OK || attempt.stop != Attempt::Stop::none) {
+        const long status = status_of(attempt);
+        return is_success(status) ? read_success(attempt)
+                                  : read_failure(attempt, status);
+    }
+
+    // Told to its end, and paid for, however it is closed.
+    if (attempt.reader && attempt.reader->whole()) {
+        return read_success(attempt);
+    }
+
+    if (code == CURLE_OPERATION_TIMEDOUT) {
+        return read_timeout(attempt);
+    }
+
+    Outcome outcome;
+    outcome.retry = is_connection_error(code);
+    outcome.problem = make_problem(
+        outcome.retry && !attempt.sent ? 503 : 502,
+        upstream(attempt) + ": " +
+            (*attempt.error ? attempt.error : curl_easy_strerror(code)));
+    return outcome;
+}
+
+// An upstream may repeat the key in its message, the end of which may have been
+// cut off in the middle of the key.
+void conceal(std::string& text, std::string_view key)
+{
+    if (key.empty()) {
+        return;
+    }
+
+    for (auto at = text.find(key); at != text.npos; at = text.find(key, at)) {
+        text.replace(at, key.size(), "***");
+        at += 3;
+    }
+
+    for (auto start = key; start.size() > max_key_shown;
+         start.remove_suffix(1)) {
+        if (text.ends_with(start)) {
+            text.replace(text.size() - start.size(), start.size(), "***");
+            return;
+        }
+    }
+}
+
+// libcurl's callbacks.  Bytes not accepted end the transfer.
+
+// A connection kept alive may turn out to be closed once the request is on its
+// way: libcurl then connects anew, and sends it again.
+int on_socket(void* data, curl_socket_t, curlsocktype) noexcept
+{
+    Attempt& attempt = *static_cast<Attempt*>(data);
+    if (std::exchange(attempt.sent, false)) {
+        attempt.started = Clock::now();
+    }
+    return CURL_SOCKOPT_OK;
+}
+
+int on_connected(void* data, char*, char*, int, int) noexcept
+{
+    Attempt& attempt = *static_cast<Attempt*>(data);
+    attempt.sent = true;
+    attempt.last_byte = Clock::now();
+    return CURL_PREREQFUNC_OK;
+}
+
+std::size_t on_header(char*, std::size_t, std::size_t size, void* data) noexcept
+{
+    Attempt& attempt = *static_cast<Attempt*>(data);
+    attempt.last_byte = Clock::now();
+    attempt.header_size += size;
+    if (attempt.header_size > max_header_size) {
+        attempt.stop = Attempt::Stop::headers_too_large;
+        return 0;
+    }
+
+    return size;
+}
+
+std::size_t on_body(char* bytes, std::size_t, std::size_t size,
+                    void* data) noexcept
+try {
+    Attempt& attempt = *static_cast<Attempt*>(data);
+    if (!is_done(attempt)) {
+        attempt.last_byte = Clock::now();
+    }
+
+    const bool success = is_success(status_of(attempt));
+    const std::size_t answer_max_size = attempt.settings.answer_max_size;
+
+    if (success && !attempt.reader && attempt.reply.empty() &&
+        is_event_stream(attempt)) {
+        attempt.reader.emplace(answer_max_size);
+    }
+
+    if (attempt.reader) {
+        const bool usable = attempt.reader->feed({bytes, size}, attempt.piece);
+        if (!attempt.stream) {
+            attempt.piece.clear();
+        }
+        if (!usable) {
+            attempt.stop = Attempt::Stop::bad_stream;
+            return 0;
+        }
+        return size;
+    }
+
+    // A byte of the answer takes up to six ("\u0001") in JSON.
+    const std::size_t max_size =
+        success ? 6 * answer_max_size + max_error_size : max_error_size;
+    if (size > max_size - attempt.reply.size()) {
+        attempt.stop = Attempt::Stop::body_too_large;
+        return 0;
+    }
+
+    attempt.reply.append(bytes, size);
+    return size;
+} catch (...) {
+    return 0;
+}
+
+List make_headers(const Attempt& attempt)
+{
+    List headers;
+    const auto add = [&](const std::string& line) {
+        curl_slist* list = curl_slist_append(headers.get(), line.c_str());
+        if (!list) {
+            throw std::bad_alloc();
+        }
+        (void)headers.release();
+        headers.reset(list);
+    };
+
+    add("Content-Type: application/json");
+    add(attempt.stream ? "Accept: text/event-stream"
+                       : "Accept: application/json");
+    add("Expect:");  // no round trip ahead of a large question
+    if (!attempt.settings.api_key.empty()) {
+        add("Authorization: Bearer " + attempt.settings.api_key);
+    }
+    return headers;
+}
+
+}  // namespace
+
+Problem make_problem(int status, std::string reason)
+{
+    Problem problem;
+    problem.status = status;
+    problem.detail = detail_of(status);
+    problem.reason = std::move(reason);
+    problem.retry_after_s = status == 503 ? default_retry_after_s : 0;
+    return problem;
+}
+
+void prepare(Attempt& attempt, std::string body, CURLSH* share)
+{
+    const ModelSettings& settings = attempt.settings;
+    CURL* easy = attempt.easy.get();
+
+    attempt.body = std::move(body);
+    attempt.headers = make_headers(attempt);
+
+    const auto left =
+        std::chrono::ceil<milliseconds>(attempt.deadline - attempt.started);
+    const bool https = curl_strnequal(settings.url.c_str(), "https:", 6);
+    const auto set = [easy](CURLoption option, auto value) {
+        // The only failure that the values below leave.
+        if (curl_easy_setopt(easy, option, value) == CURLE_OUT_OF_MEMORY) {
+            throw std::bad_alloc();
+        }
+    };
+
+    set(CURLOPT_ERRORBUFFER, attempt.error);
+    set(CURLOPT_SHARE, share);
+    set(CURLOPT_NOSIGNAL, 1L);
+    set(CURLOPT_QUICK_EXIT, 1L);  // do not wait for a resolver given up
+
+    set(CURLOPT_URL, (settings.url + "/chat/completions").c_str());
+    set(CURLOPT_PROTOCOLS_STR, "http,https");
+    set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
+    set(CURLOPT_PIPEWAIT, https ? 1L : 0L);
+    set(CURLOPT_TCP_KEEPALIVE, 1L);
+    set(CURLOPT_CONNECTTIMEOUT_MS, long{settings.connect_timeout_ms});
+    set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(left.count())));
+
+    set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+    set(CURLOPT_SSL_VERIFYPEER, settings.ssl_verify ? 1L : 0L);
+    set(CURLOPT_SSL_VERIFYHOST, settings.ssl_verify ? 2L : 0L);
+    if (!settings.ssl_trusted_certificate.empty()) {
+        set(CURLOPT_CAINFO, settings.ssl_trusted_certificate.c_str());
+    }
+    if (!settings.ssl_trusted_certificate.empty() ||
+        curl_version_info(CURLVERSION_NOW)->cainfo) {
+        // The file alone: with a directory, libcurl would trust more, and
+        // parse it all anew for each connection.
+        set(CURLOPT_CAPATH, static_cast<char*>(nullptr));
+    }
+
+    set(CURLOPT_USERAGENT, "ngx_http_chatbot_module");
+    set(CURLOPT_HTTPHEADER, attempt.headers.get());
+    set(CURLOPT_POSTFIELDSIZE, static_cast<long>(attempt.body.size()));
+    set(CURLOPT_POSTFIELDS, attempt.body.c_str());
+
+    set(CURLOPT_SOCKOPTFUNCTION, on_socket);
+    set(CURLOPT_SOCKOPTDATA, &attempt);
+    set(CURLOPT_PREREQFUNCTION, on_connected);
+    set(CURLOPT_PREREQDATA, &attempt);
+    set(CURLOPT_HEADERFUNCTION, on_header);
+    set(CURLOPT_HEADERDATA, &attempt);
+    set(CURLOPT_WRITEFUNCTION, on_body);
+    set(CURLOPT_WRITEDATA, &attempt);
+}
+
+Clock::time_point expiry(const Attempt& attempt)
+{
+    const ModelSettings& settings = attempt.settings;
+    auto limit =
+        attempt.sent
+            ? attempt.last_byte + milliseconds(settings.read_timeout_ms)
+            : attempt.started + milliseconds(settings.connect_timeout_ms);
+    if (is_done(attempt)) {
+        // The end would leave a connection to be used again.
+        limit = std::min(limit, attempt.last_byte + done_grace);
+    }
+    return std::min(limit, attempt.deadline);
+}
+
+Outcome read_outcome(Attempt& attempt, CURLcode code)
+{
+    Outcome outcome = read_ending(attempt, code);
+    conceal(outcome.problem.reason, attempt.settings.api_key);
+    return outcome;
+}
+
+}  // namespace chatbot

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <curl/curl.h>
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "core/exchange.hpp"
+#include "openai/protocol.hpp"
+
+namespace chatbot {
+
+struct EasyDeleter {
+    void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+struct ListDeleter {
+    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+
+using Easy = std::unique_ptr<CURL, EasyDeleter>;
+using List = std::unique_ptr<curl_slist, ListDeleter>;
+
+// One HTTP exchange with an OpenAI-compatible API: what is sent, what has been
+// received, and what that means.  Whoever moves the transfer decides what comes
+// next.
+//
+// Threads:    none of its own; the callbacks run where the transfer is moved.
+// Ownership:  `settings` outlive it.  From prepare() on libcurl points into it:
+//             it stays where it is, and outlives the transfer.
+struct Attempt {
+    using Clock = std::chrono::steady_clock;
+
+    // Why the rest of the reply is not read.
+    enum class Stop { none, headers_too_large, body_too_large, bad_stream };
+
+    // `handle` is a fresh one, or one that was reset.
+    Attempt(Easy handle, const ModelSettings& how, Clock::time_point end,
+            bool in_pieces)
+        : easy(std::move(handle)),
+          settings(how),
+          deadline(end),
+          stream(in_pieces)
+    {
+    }
+
+    Attempt(const Attempt&) = delete;
+    Attempt& operator=(const Attempt&) = delete;
+
+    Easy easy;
+    const ModelSettings& settings;
+    const Clock::time_point deadline;
+    const bool stream;  // the answer is wanted piece by piece
+
+    // Written by prepare(), then read by libcurl.
+    List headers;
+    std::string body;
+
+    // Written by libcurl and the callbacks.
+    char error[CURL_ERROR_SIZE] = "";
+    Clock::time_point started = Clock::now();  // or connecting anew
+    Clock::time_point last_byte;  // up to [DONE]; or the request's, if sent
+    bool sent = false;  // at least begun: it may cost money from now on
+    Stop stop = Stop::none;
+    std::size_t header_size = 0;
+    std::string reply;
+    std::optional<StreamReader> reader;  // instead of `reply`
+    std::string piece;  // what the reader gave, if `stream`: for the taking
+};
+
+// How an attempt ended.
+struct Outcome {
+    std::optional<Answer> answer;
+    Problem problem;             // if there is no answer
+    bool retry = false;          // asking again may help
+    bool model_missing = false;  // asking for another model may
+    std::optional<std::chrono::milliseconds> delay;  // as the upstream wishes
+};
+
+// Sets all options of the handle but CURLOPT_PRIVATE, for a request with this
+// body.  Throws std::bad_alloc.
+void prepare(Attempt& attempt, std::string body, CURLSH* share);
+
+// When to give it up, if nothing comes until then.
+[[nodiscard]] Attempt::Clock::time_point expiry(const Attempt& attempt);
+
+// To be called once, when the transfer has ended with `code`, or is given up
+// (CURLE_OPERATION_TIMEDOUT).
+[[nodiscard]] Outcome read_outcome(Attempt& attempt, CURLcode code);
+
+// `reason` is for the error log.
+[[nodiscard]] Problem make_problem(int status, std::string reason);
+
+}  // namespace chatbot

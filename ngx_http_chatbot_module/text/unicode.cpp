@@ -1,0 +1,264 @@
+#include "text/unicode.hpp"
+
+#include <openssl/evp.h>
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+namespace chatbot {
+namespace {
+
+const utf8proc_uint8_t* bytes(std::string_view text)
+{
+    return reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+}
+
+bool is_ascii(char byte)
+{
+    return static_cast<unsigned char>(byte) < 0x80;
+}
+
+// Whether `byte` is in the middle of a character.
+bool continues(char byte)
+{
+    return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
+}
+
+// Reads the first character of a text that is not empty.  Returns its length
+// in bytes, or 0 if the text starts with none.
+std::size_t read_character(std::string_view text, utf8proc_int32_t& character)
+{
+    if (is_ascii(text[0])) {
+        character = text[0];
+        return 1;
+    }
+
+    auto size = static_cast<utf8proc_ssize_t>(text.size());
+    auto length = utf8proc_iterate(bytes(text), size, &character);
+    return length > 0 ? static_cast<std::size_t>(length) : 0;
+}
+
+// How many ASCII characters `text` starts with, less up to seven.
+std::size_t skip_ascii(std::string_view text)
+{
+    std::size_t size = 0;
+    std::uint64_t word = 0;
+    for (; text.size() - size >= sizeof(word); size += sizeof(word)) {
+        std::memcpy(&word, text.data() + size, sizeof(word));
+        if (word & 0x8080808080808080) {
+            break;
+        }
+    }
+    return size;
+}
+
+// The length of the well-formed UTF-8 that `text` starts with.
+std::size_t well_formed(std::string_view text)
+{
+    std::size_t size = 0;
+    while ((size += skip_ascii(text.substr(size))) < text.size()) {
+        utf8proc_int32_t character;
+        auto length = read_character(text.substr(size), character);
+        if (length == 0) {
+            break;
+        }
+        size += length;
+    }
+    return size;
+}
+
+bool is_white_space(utf8proc_int32_t c)
+{
+    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 ||
+           c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+bool is_control(utf8proc_int32_t c)
+{
+    return c < 0x20 || (c >= 0x7F && c <= 0x9F);
+}
+
+bool starts_with_space(std::string_view text)
+{
+    utf8proc_int32_t character;
+    return read_character(text, character) > 0 && is_white_space(character);
+}
+
+std::size_t last_character(std::string_view text)
+{
+    std::size_t start = text.size() - 1;
+    while (start > 0 && continues(text[start])) {
+        --start;
+    }
+    return start;
+}
+
+std::string decompose(std::string_view text, int options)
+{
+    utf8proc_uint8_t* mapped = nullptr;
+    auto size = utf8proc_map(
+        bytes(text), static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+        static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | options));
+    if (size < 0) {  // there is no other reason, of UTF-8
+        throw std::bad_alloc();
+    }
+
+    std::unique_ptr<void, decltype(&std::free)> owner(mapped, &std::free);
+    return {reinterpret_cast<const char*>(mapped),
+            static_cast<std::size_t>(size)};
+}
+
+// Found once: that takes OpenSSL longer than to hash a question.
+const EVP_MD* sha256()
+{
+    static const EVP_MD* const found =
+        EVP_MD_fetch(nullptr, "SHA2-256", nullptr);
+    return found;
+}
+
+}  // namespace
+
+bool is_utf8(std::string_view text)
+{
+    return well_formed(text) == text.size();
+}
+
+std::string to_utf8(std::string_view text)
+{
+    static constexpr std::string_view replacement = "\xEF\xBF\xBD";
+    std::string out;
+    std::size_t good = 0;  // bytes seen, but not yet appended
+
+    while (good < text.size()) {
+        utf8proc_int32_t character;
+        auto length = read_character(text.substr(good), character);
+        if (length > 0 && character != 0) {
+            good += length;
+            continue;
+        }
+
+        out.append(text, 0, good).append(replacement);
+        do {
+            ++good;
+        } while (good < text.size() && continues(text[good]));
+        text.remove_prefix(std::exchange(good, 0));
+    }
+    return out.append(text);
+}
+
+std::string one_line(std::string_view text, std::size_t max_size)
+{
+    const std::string clean = to_utf8(text);
+    std::string line;
+    bool gap = false;  // before what comes next
+
+    for (std::size_t at = 0; at < clean.size();) {
+        utf8proc_int32_t c;
+        auto character = std::string_view(clean).substr(at);
+        character = character.substr(0, read_character(character, c));
+        at += character.size();
+
+        if (is_control(c) || is_white_space(c)) {
+            gap = !line.empty();
+            continue;
+        }
+        if (line.size() + gap + character.size() > max_size) {
+            break;
+        }
+        line.append(std::exchange(gap, false), ' ').append(character);
+    }
+    return line;
+}
+
+std::string_view trim(std::string_view text)
+{
+    while (!text.empty() && starts_with_space(text)) {
+        utf8proc_int32_t character;
+        text.remove_prefix(read_character(text, character));
+    }
+
+    while (!text.empty()) {
+        auto last = last_character(text);
+        if (!starts_with_space(text.substr(last))) {
+            break;
+        }
+        text = text.substr(0, last);
+    }
+    return text;
+}
+
+std::string fold(std::string_view text)
+{
+    if (!std::ranges::all_of(text, is_ascii)) {
+        // Folding alone is not enough: it makes a letter of the combining
+        // U+0345, which must have found its place among other marks before.
+        return decompose(decompose(text, 0), UTF8PROC_CASEFOLD);
+    }
+
+    std::string folded(text);
+    for (auto& c : folded) {
+        if (c >= 'A' && c <= 'Z') {
+            c = static_cast<char>(c - 'A' + 'a');
+        }
+    }
+    return folded;
+}
+
+bool take_prefix(std::string_view& text, std::string_view prefix)
+{
+    if (!text.starts_with(prefix)) {
+        return false;
+    }
+
+    text.remove_prefix(prefix.size());
+    return true;
+}
+
+int read_escape(std::string_view text)
+{
+    if (text.size() < 3 || text[0] != '%') {
+        return -1;
+    }
+
+    unsigned char byte = 0;
+    const char* end = text.data() + 3;
+    return std::from_chars(end - 2, end, byte, 16).ptr == end ? byte : -1;
+}
+
+Digest digest(std::initializer_list<std::string_view> parts)
+{
+    std::string all;
+    all.reserve(256);  // enough for most questions
+    for (auto part : parts) {
+        all.append(std::to_string(part.size())).append(":").append(part);
+    }
+
+    Digest hash;
+    if (!EVP_Digest(all.data(), all.size(), hash.data(), nullptr, sha256(),
+                    nullptr)) {
+        throw std::runtime_error("OpenSSL has no SHA-256");
+    }
+    return hash;
+}
+
+std::string hex(const Digest& digest)
+{
+    std::string text;
+    text.reserve(2 * digest.size());
+    for (auto byte : digest) {
+        text += "0123456789abcdef"[byte >> 4];
+        text += "0123456789abcdef"[byte & 15];
+    }
+    return text;
+}
+
+}  // namespace chatbot

@@ -1,0 +1,132 @@
+#include "core/query.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace chatbot {
+namespace {
+
+using std::string_literals::operator""s;
+
+TEST(DecodeFormTest, Escapes)
+{
+    EXPECT_EQ(decode_form(""), "");
+    EXPECT_EQ(decode_form("What+is%20this%3f"), "What is this?");
+    EXPECT_EQ(decode_form("%D1%87%2B%00"), "ч+\0"s);
+    EXPECT_EQ(decode_form("%25%32%35"), "%25");
+}
+
+TEST(DecodeFormTest, PercentThatStartsNoEscape)
+{
+    for (auto text :
+         {"5% of 10", "100%", "%4", "%zz", "%4z", "%-1", "% 1", "%0x", "%%"}) {
+        EXPECT_EQ(decode_form(text), text);
+    }
+    EXPECT_EQ(decode_form("%%41"), "%A");
+}
+
+TEST(FormMemberTest, LastOneCounts)
+{
+    EXPECT_EQ(form_member("query=a&x=1&query=b+c", "query"), "b c");
+    EXPECT_EQ(form_member("query=a&query=", "query"), "");
+    EXPECT_EQ(form_member("query=a&query", "query"), "");
+    EXPECT_EQ(form_member("query=a=b", "query"), "a=b");
+    EXPECT_EQ(form_member("&&q%75ery=a&", "query"), "a");
+    EXPECT_EQ(form_member("query=5%&x", "query"), "5%");
+}
+
+TEST(FormMemberTest, Absent)
+{
+    for (auto form : {"", "&", "=query", "Query=a", "queryx=a", "x=query"}) {
+        EXPECT_EQ(form_member(form, "query"), std::nullopt) << form;
+    }
+}
+
+// What comes out of a body, as a line.
+std::string read(std::string_view type, std::string_view body)
+{
+    std::optional<std::string> query = "old";
+    auto problem = query_from_body(type, body, query);
+    if (problem) {
+        return std::to_string(problem.status) + " " + problem.detail;
+    }
+    return "<" + query.value_or("(none)") + ">";
+}
+
+TEST(QueryFromBodyTest, Json)
+{
+    EXPECT_EQ(read("application/json", R"({"query": "a\n"})"), "<a\n>");
+    EXPECT_EQ(read("Application/JSON ; charset=utf-8", R"({"query": ""})"),
+              "<>");
+    EXPECT_EQ(read("application/x.y+json", R"({"query":"1","query":"2"})"),
+              "<2>");
+    EXPECT_EQ(read("application/json", "{}"), "<old>");
+    EXPECT_EQ(read("application/json", R"({"query": null})"), "<old>");
+}
+
+TEST(QueryFromBodyTest, BadJson)
+{
+    for (auto body : {"{"s, " "s, "query=a"s, "{\"query\":\"\xFF\"}"s,
+                      "{\"query\":\"a\\u0000\"}"s}) {
+        EXPECT_EQ(read("application/json", body),
+                  "400 The body is not valid JSON, or contains U+0000.");
+    }
+    EXPECT_EQ(read("application/json", R"("query")"),
+              "400 The body must be a JSON object.");
+    EXPECT_EQ(read("application/json", R"({"query": ["a"]})"),
+              "422 The \"query\" member must be a string.");
+}
+
+TEST(QueryFromBodyTest, Form)
+{
+    auto type = "application/x-www-form-urlencoded;charset=UTF-8";
+    EXPECT_EQ(read(type, "x=1&query=a+b"), "<a b>");
+    EXPECT_EQ(read(type, "x=1"), "<old>");
+}
+
+TEST(QueryFromBodyTest, OtherTypes)
+{
+    for (auto type : {"", "text/plain", "multipart/form-data; boundary=x",
+                      "application/jsonx", "\xFF"}) {
+        EXPECT_EQ(read(type, "query=a"),
+                  "415 The body must be application/json or "
+                  "application/x-www-form-urlencoded.");
+        EXPECT_EQ(read(type, ""), "<old>");
+    }
+}
+
+TEST(EncodeControlsTest, WhatCannotStandInAHeader)
+{
+    EXPECT_EQ(encode_controls("5 % of \"привет\"?"), "5 %25 of \"привет\"?");
+    EXPECT_EQ(encode_controls("a\r\nb\t\x7F\x1F"), "a%0D%0Ab%09%7F%1F");
+    EXPECT_EQ(encode_controls("\0"s), "%00");
+}
+
+std::string checked(const std::optional<std::string>& query)
+{
+    auto problem = check_query(query, 10);
+    return std::to_string(problem.status) + " " + problem.detail;
+}
+
+TEST(CheckQueryTest, Good)
+{
+    EXPECT_EQ(checked("a"), "0 ");
+    EXPECT_EQ(checked(" привет"s.substr(0, 9)), "0 ");
+    EXPECT_EQ(checked("0123456789"), "0 ");
+}
+
+TEST(CheckQueryTest, Bad)
+{
+    EXPECT_EQ(checked(std::nullopt), "422 The \"query\" parameter is missing.");
+    EXPECT_EQ(checked(""), "422 The \"query\" parameter is blank.");
+    EXPECT_EQ(checked(" \t\u3000"), "422 The \"query\" parameter is blank.");
+    EXPECT_EQ(checked("\xFF"),
+              "400 The \"query\" parameter is not valid UTF-8.");
+    EXPECT_EQ(checked("a\0"s), "400 The \"query\" parameter contains U+0000.");
+    EXPECT_EQ(checked("01234567890"),
+              "413 The \"query\" parameter is longer than 10 bytes.");
+}
+
+}  // namespace
+}  // namespace chatbot
