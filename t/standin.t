@@ -36,13 +36,13 @@ my ($first, $second) = split /(?<=\})(?=HTTP)/,
 	http(raw('one') =~ s/Connection: close\r\n//r . raw('two'), at());
 like($first, qr/: one/, 'keep-alive');
 like($second, qr/: two/, 'pipelined');
+is($api->connections, 3, 'connections');
 
 # what it refuses
 
 like(call('hi', key => undef), qr/ 401 .*You didn't provide an API key/s,
 	'no key');
-like(call('hi', key => 'sk-0123456789abcdef'),
-	qr/ 401 .*"invalid_api_key".*provided: sk-\*+cdef\./s, 'wrong key');
+like(call('hi', key => 'sk-other'), qr/ 401 .*"invalid_api_key"/s, 'wrong key');
 like(call('hi', body => '{"model":'), qr/ 400 .*could not parse the JSON/s,
 	'no JSON');
 like(call('hi', body => "{\"model\":\"\xff\"}"), qr/ 400 .*could not parse/s,
@@ -54,18 +54,10 @@ like(call('hi', model => 'gpt-9'), qr/ 404 .*model_not_found/s,
 	'unknown model');
 like(call('hi', model => 'gpt-3.5-turbo'), qr/ 404 .*has been deprecated/s,
 	'retired model');
-like(call('hi', messages => undef), qr/ 400 .*parameter: 'messages'/s,
-	'no messages');
-like(call('hi', messages => []), qr/ 400 .*empty_array/s, 'empty messages');
-like(call('hi', messages => [{ role => 'bot', content => '' }]),
-	qr/ 400 .*Invalid value: 'bot'/s, 'role');
-like(call('hi', messages => [{ role => 'user', content => 1 }]),
-	qr/ 400 .*Invalid type for 'messages\[0\]\.content'/s, 'content');
-like(call('hi', temperature => 3), qr/ 400 .*decimal_above_max_value/s,
-	'too much');
-like(call('hi', temperature => '1'), qr/ 400 .*invalid_type/s, 'string');
-like(call('hi', n => 1.5), qr/ 400 .*invalid_type/s, 'not whole');
-like(call('hi', top_k => 1), qr/ 400 .*argument supplied: top_k/s, 'stranger');
+like(call('hi', messages => $_->[1]), qr/ 400 .*"$_->[0]"/s, "no $_->[0]")
+	for ['messages', undef], ['messages', []], ['messages', 'hi'],
+		['messages\[0\].role', [{ role => 'bot', content => '' }]],
+		['messages\[0\].content', [{ role => 'user' }]];
 like(call('hi', stream_options => {}), qr/ 400 .*only allowed when 'stream'/s,
 	'stream options');
 like(get('/v1/chat/completions', at()), qr/ 405 /, 'method');
@@ -74,7 +66,7 @@ like(get('/v1/other', at()), qr/ 404 .*Invalid URL \(GET \/v1\/other\)/s,
 is(status(call('hi', temperature => 0.5, seed => 7, stop => ['a'])), 200,
 	'parameters');
 is($api->calls, 4, 'refused calls are not counted as calls');
-ok($api->refused > 10, 'but as refused');
+is($api->refused, 15, 'but as refused');
 
 # failures on demand
 
@@ -110,8 +102,7 @@ like(call('[nul]'), qr/\\u0000/, 'nul');
 like(call('[surrogate]'), qr/\\ud800"/, 'surrogate');
 like(call('[badutf8]'), qr/\xff\xc0\xaf/, 'bad UTF-8');
 like(answer(call('[blank]')), qr/^\s+answer.*\s+$/s, 'blank');
-like(answer(call('[echo headers]')), qr/authorization: Bearer sk-test\n/,
-	'echo');
+like(answer(call('[words 3]')), qr/\] 1 2 3$/, 'words');
 ok(length call('[bigheader]') > 400000, 'big header');
 like(answer(call('what does [foo] mean?')), qr/: what does \[foo\] mean\?$/,
 	'other brackets');

@@ -330,11 +330,12 @@ sub ready {
 sub url { "http://127.0.0.1:$_[0]{port}/v1" }
 
 # Calls that passed the checks of the API; those that did not; those that wait
-# for their answer; the most that did so at once.
+# for their answer; the most that did so at once; connections that brought one.
 sub calls { $_[0]->counters->{calls} }
 sub refused { $_[0]->counters->{refused} }
 sub in_flight { $_[0]->counters->{in_flight} }
 sub max_in_flight { $_[0]->counters->{max_in_flight} }
+sub connections { $_[0]->counters->{connections} }
 
 sub counters { $_[0]->control(GET => '_calls') }
 sub reset { $_[0]->control(POST => '_reset') }
