@@ -107,6 +107,13 @@ http_status smallint YES
 duration_ms integer YES
 prompt_tokens integer YES
 completion_tokens integer YES
+first_byte_ms integer YES
+cached_tokens integer YES
+reasoning_tokens integer YES
+attempts smallint YES
+upstream text YES
+upstream_request_id text YES
+client_name text YES
 EOF
 like(sql("insert into request_logs (ip_address, request_text, status,"
 	. " request_id) select ip_address, request_text, status, request_id"
@@ -254,7 +261,8 @@ my ($line) = lines($alone);
 like($id, qr/^[0-9a-f]{32}$/, 'id');
 like($time, qr/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'time');
 like($took, qr/^\d+$/, 'duration');
-delete @$line{qw/ prompt_tokens completion_tokens response_text /};
+delete @$line{qw/ prompt_tokens completion_tokens response_text first_byte_ms
+	cached_tokens reasoning_tokens attempts upstream upstream_request_id /};
 is_deeply($line, { ip_address => '127.0.0.1', request_text => 'alone 1',
 	status => 'success', model => 'gpt-6-luna', cache_status => 'MISS',
 	http_status => 200 }, 'a line');

@@ -11,6 +11,8 @@
 namespace chatbot {
 namespace {
 
+constexpr int max_smallint = 32767;  // of PostgreSQL
+
 // Appends at least `width` digits.
 void append_digits(std::string& out, int number, std::size_t width = 1)
 {
@@ -61,10 +63,22 @@ void append_text(std::string& out, std::string_view name, std::string_view text)
     append_json(out, text);
 }
 
-void append_number(std::string& out, std::string_view name, int number)
+// Nothing if it is empty.
+void append_known(std::string& out, std::string_view name,
+                  std::string_view text)
 {
-    append_name(out, name);
-    append_digits(out, number);
+    if (!text.empty()) {
+        append_text(out, name, text);
+    }
+}
+
+// Nothing if it is negative.
+void append_known(std::string& out, std::string_view name, int number)
+{
+    if (number >= 0) {
+        append_name(out, name);
+        append_digits(out, number);
+    }
 }
 
 // Takes ',"name":' off a line, or '{"name":' off its start.
@@ -121,35 +135,37 @@ void append_line(std::string& out, const Record& record)
     append_text(out, "request_text", record.request_text);
     append_text(out, "response_text", record.response_text);
     append_text(out, "status", record.status);
-    if (!record.request_id.empty()) {
-        append_text(out, "request_id", record.request_id);
-    }
-    if (!record.model.empty()) {
-        append_text(out, "model", record.model);
-    }
-    if (*record.cache_status) {
-        append_text(out, "cache_status", record.cache_status);
-    }
-    append_number(out, "http_status", record.http_status);
-    append_number(out, "duration_ms", record.duration_ms);
-    if (record.prompt_tokens >= 0) {
-        append_number(out, "prompt_tokens", record.prompt_tokens);
-    }
-    if (record.completion_tokens >= 0) {
-        append_number(out, "completion_tokens", record.completion_tokens);
-    }
+    append_known(out, "request_id", record.request_id);
+    append_known(out, "model", record.model);
+    append_known(out, "cache_status", record.cache_status);
+    append_known(out, "http_status", record.http_status);
+    append_known(out, "duration_ms", record.duration_ms);
+    append_known(out, "prompt_tokens", record.prompt_tokens);
+    append_known(out, "completion_tokens", record.completion_tokens);
+    append_known(out, "first_byte_ms", record.first_byte_ms);
+    append_known(out, "cached_tokens", record.cached_tokens);
+    append_known(out, "reasoning_tokens", record.reasoning_tokens);
+    append_known(out, "attempts", std::min(record.attempts, max_smallint));
+    append_known(out, "upstream", record.upstream);
+    append_known(out, "upstream_request_id", record.upstream_request_id);
+    append_known(out, "client_name", record.client_name);
     out += "}\n";
 }
 
-bool append_row(std::string& out, std::string_view line)
+bool append_row(std::string& out, std::string_view line,
+                const RecordColumns& wanted)
 {
-    for (auto name : record_columns) {
-        if (!take_name(line, name)) {
+    for (std::size_t i = 0; i < std::size(record_columns); i++) {
+        auto before = out.size();
+        if (!take_name(line, record_columns[i])) {
             out += "\\N";
         } else if (!take_value(line, out)) {
             return false;
         }
         out += '\t';
+        if (!wanted[i]) {
+            out.resize(before);
+        }
     }
 
     out.back() = '\n';

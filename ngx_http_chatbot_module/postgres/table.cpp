@@ -53,6 +53,13 @@ constexpr Column known_columns[] = {
     {"duration_ms", "integer", true},
     {"prompt_tokens", "integer", true},
     {"completion_tokens", "integer", true},
+    {"first_byte_ms", "integer", true},
+    {"cached_tokens", "integer", true},
+    {"reasoning_tokens", "integer", true},
+    {"attempts", "smallint", true},
+    {"upstream", "text", true},
+    {"upstream_request_id", "text", true},
+    {"client_name", "text", true},
 };
 
 static_assert(std::size(known_columns) == std::size(record_columns));
@@ -416,7 +423,7 @@ LogPostgres::Outcome LogPostgres::copy_lines(std::string_view lines)
     std::string rows;
     rows.reserve(lines.size());
     while (!lines.empty()) {
-        if (!append_row(rows, next_line(lines))) {
+        if (!append_row(rows, next_line(lines), RecordColumns().set())) {
             return Outcome::refused;
         }
     }

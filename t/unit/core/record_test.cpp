@@ -31,6 +31,13 @@ TEST(RecordTest, Everything)
     record.duration_ms = 1234567;
     record.prompt_tokens = 0;
     record.completion_tokens = 2147483647;
+    record.first_byte_ms = 12;
+    record.cached_tokens = 0;
+    record.reasoning_tokens = 64;
+    record.attempts = 70000;
+    record.upstream = "east";
+    record.upstream_request_id = "req_1";
+    record.client_name = "shop";
 
     EXPECT_EQ(line(record),
               R"({"timestamp":"2026-11-23T06:13:00.123Z",)"
@@ -39,7 +46,10 @@ TEST(RecordTest, Everything)
               R"("status":"success","request_id":"0af1","model":"gpt",)"
               R"("cache_status":"MISS","http_status":200,)"
               R"("duration_ms":1234567,"prompt_tokens":0,)"
-              R"("completion_tokens":2147483647})"
+              R"("completion_tokens":2147483647,"first_byte_ms":12,)"
+              R"("cached_tokens":0,"reasoning_tokens":64,"attempts":32767,)"
+              R"("upstream":"east","upstream_request_id":"req_1",)"
+              R"("client_name":"shop"})"
               "\n");
 }
 
@@ -69,10 +79,11 @@ TEST(RecordTest, OneLineEach)
     EXPECT_EQ(out, line(record) + line(record));
 }
 
-std::string row(const std::string& line)
+std::string row(const std::string& line,
+                const RecordColumns& wanted = RecordColumns().set())
 {
     std::string out;
-    return append_row(out, line) ? out : "none";
+    return append_row(out, line, wanted) ? out : "none";
 }
 
 TEST(RecordTest, Rows)
@@ -82,9 +93,34 @@ TEST(RecordTest, Rows)
     record.request_text = "\\N\t\"\n\x01";
     record.http_status = 200;
 
-    EXPECT_EQ(row(line(record)),
-              "1970-01-01T00:00:00.000Z\t::1\t\\\\N\\t\"\\n\x01\t\terror\t"
-              "\\N\t\\N\t\\N\t200\t0\t\\N\t\\N\n");
+    EXPECT_EQ(
+        row(line(record)),
+        "1970-01-01T00:00:00.000Z\t::1\t\\\\N\\t\"\\n\x01\t\terror\t"
+        "\\N\t\\N\t\\N\t200\t0\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N"
+        "\n");
+}
+
+TEST(RecordTest, RowsOfSomeColumns)
+{
+    Record record;
+    record.request_text = "q";
+    record.http_status = 200;
+    record.client_name = "me";
+
+    EXPECT_EQ(row(line(record), RecordColumns(1 << 2 | 1 << 4)), "q\terror\n");
+    EXPECT_EQ(row(line(record), RecordColumns(1 << 18 | 1 << 8 | 1 << 6)),
+              "\\N\t200\tme\n");
+}
+
+// Lines of version 0.1.0 end with completion_tokens.
+TEST(RecordTest, RowsOfLinesWithFewerMembers)
+{
+    EXPECT_EQ(row("{\"timestamp\":\"t\",\"ip_address\":\"::1\","
+                  "\"request_text\":\"q\",\"response_text\":\"a\","
+                  "\"status\":\"success\",\"http_status\":200,"
+                  "\"duration_ms\":1,\"completion_tokens\":7}\n",
+                  RecordColumns(0x1FF << 10)),
+              "\\N\t7\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\n");
 }
 
 TEST(RecordTest, OtherLinesAreNoRows)

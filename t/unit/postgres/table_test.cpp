@@ -445,7 +445,10 @@ TEST_F(LogPostgresTest, TableOfSomebodyElseIsUsedAsItIs)
     EXPECT_EQ(notices(), "W table \"" + name_ +
                              "\".\"request_logs\" is used without request_id,"
                              " model, cache_status, http_status, duration_ms,"
-                             " prompt_tokens, completion_tokens, a unique index"
+                             " prompt_tokens, completion_tokens, first_byte_ms,"
+                             " cached_tokens, reasoning_tokens, attempts,"
+                             " upstream, upstream_request_id, client_name,"
+                             " a unique index"
                              " on request_id: must be owner of table"
                              " request_logs (42501)\n");
 
