@@ -4,14 +4,13 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace chatbot {
 namespace {
@@ -102,19 +101,85 @@ std::size_t last_character(std::string_view text)
     return start;
 }
 
-std::string decompose(std::string_view text, int options)
+// Characters, each with its canonical combining class in the highest byte.
+using Characters = std::vector<std::uint32_t>;
+
+constexpr unsigned class_shift = 24;
+
+std::uint32_t class_of(std::uint32_t item)
 {
-    utf8proc_uint8_t* mapped = nullptr;
-    auto size = utf8proc_map(
-        bytes(text), static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-        static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | options));
-    if (size < 0) {  // there is no other reason, of UTF-8
-        throw std::bad_alloc();
+    return item >> class_shift;
+}
+
+utf8proc_int32_t character_of(std::uint32_t item)
+{
+    return static_cast<utf8proc_int32_t>(item & ((1U << class_shift) - 1));
+}
+
+std::uint32_t with_class(utf8proc_int32_t character)
+{
+    std::uint32_t combining = utf8proc_get_property(character)->combining_class;
+    return combining << class_shift | static_cast<std::uint32_t>(character);
+}
+
+// Appends the canonical decomposition of one character, with UTF8PROC_CASEFOLD
+// that of the folded character.
+void append_decomposed(Characters& out, utf8proc_int32_t character, int options)
+{
+    if (character < 0x80) {
+        bool upper = character >= 'A' && character <= 'Z';
+        out.push_back(static_cast<std::uint32_t>(
+            upper && options ? character - 'A' + 'a' : character));
+        return;
     }
 
-    std::unique_ptr<void, decltype(&std::free)> owner(mapped, &std::free);
-    return {reinterpret_cast<const char*>(mapped),
-            static_cast<std::size_t>(size)};
+    std::array<utf8proc_int32_t, 32> parts;  // Unicode has no more than 4
+    auto size = utf8proc_decompose_char(
+        character, parts.data(), parts.size(),
+        static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | options), nullptr);
+    for (utf8proc_ssize_t i = 0; i < size; ++i) {
+        out.push_back(with_class(parts[static_cast<std::size_t>(i)]));
+    }
+}
+
+// Canonical ordering: each run of characters whose class is not 0 is sorted by
+// class.  utf8proc_decompose() sorts by insertion, which is quadratic.
+void order_marks(Characters& text)
+{
+    auto is_mark = [](auto item) { return class_of(item) != 0; };
+    auto start = text.begin();
+    while ((start = std::find_if(start, text.end(), is_mark)) != text.end()) {
+        auto end = std::find_if_not(start, text.end(), is_mark);
+        if (!std::ranges::is_sorted(start, end, {}, class_of)) {
+            std::ranges::stable_sort(start, end, {}, class_of);
+        }
+        start = end;
+    }
+}
+
+Characters decompose(std::string_view text)
+{
+    Characters out;
+    out.reserve(text.size());
+    while (!text.empty()) {
+        utf8proc_int32_t character;
+        text.remove_prefix(read_character(text, character));
+        append_decomposed(out, character, 0);
+    }
+    order_marks(out);
+    return out;
+}
+
+std::string encode(const Characters& text)
+{
+    std::string out;
+    out.reserve(2 * text.size());
+    for (auto item : text) {
+        std::array<utf8proc_uint8_t, 4> encoded;
+        auto size = utf8proc_encode_char(character_of(item), encoded.data());
+        out.append(encoded.data(), encoded.data() + size);
+    }
+    return out;
 }
 
 // Found once: that takes OpenSSL longer than to hash a question.
@@ -198,10 +263,17 @@ std::string_view trim(std::string_view text)
 
 std::string fold(std::string_view text)
 {
-    if (!std::ranges::all_of(text, is_ascii)) {
+    auto rest = text.substr(skip_ascii(text));
+    if (!std::ranges::all_of(rest, is_ascii)) {
         // Folding alone is not enough: it makes a letter of the combining
         // U+0345, which must have found its place among other marks before.
-        return decompose(decompose(text, 0), UTF8PROC_CASEFOLD);
+        Characters folded;
+        folded.reserve(text.size());
+        for (auto item : decompose(text)) {
+            append_decomposed(folded, character_of(item), UTF8PROC_CASEFOLD);
+        }
+        order_marks(folded);
+        return encode(folded);
     }
 
     std::string folded(text);
