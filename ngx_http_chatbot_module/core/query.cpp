@@ -1,10 +1,10 @@
 #include "core/query.hpp"
 
-#include <algorithm>
 #include <utility>
 
-#include "text/unicode.hpp"
+#include "text/form.hpp"
 #include "text/json.hpp"
+#include "text/unicode.hpp"
 
 namespace chatbot {
 namespace {
@@ -49,61 +49,6 @@ Problem query_from_json(std::string_view body,
 }
 
 }  // namespace
-
-std::string decode_form(std::string_view text)
-{
-    std::string out;
-    out.reserve(text.size());
-
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] == '+') {
-            out += ' ';
-            continue;
-        }
-
-        int byte = read_escape(text.substr(i));
-        out += byte < 0 ? text[i] : static_cast<char>(byte);
-        i += byte < 0 ? 0 : 2;
-    }
-    return out;
-}
-
-std::string encode_controls(std::string_view text)
-{
-    std::string encoded;
-    for (char c : text) {
-        auto byte = static_cast<unsigned char>(c);
-        if (byte >= ' ' && byte != 0x7F && byte != '%') {
-            encoded += c;
-            continue;
-        }
-        encoded += '%';
-        encoded += "0123456789ABCDEF"[byte >> 4];
-        encoded += "0123456789ABCDEF"[byte & 15];
-    }
-    return encoded;
-}
-
-std::optional<std::string> form_member(std::string_view form,
-                                       std::string_view name)
-{
-    std::optional<std::string_view> found;
-    for (std::size_t at = 0; at <= form.size();) {
-        auto end = std::min(form.find('&', at), form.size());
-        auto pair = form.substr(at, end - at);
-        at = end + 1;
-
-        auto equals = std::min(pair.find('='), pair.size());
-        if (!pair.empty() && decode_form(pair.substr(0, equals)) == name) {
-            found = pair.substr(std::min(equals + 1, pair.size()));
-        }
-    }
-
-    if (!found) {
-        return std::nullopt;
-    }
-    return decode_form(*found);
-}
 
 Problem query_from_body(std::string_view content_type, std::string_view body,
                         std::optional<std::string>& query)

@@ -9,23 +9,9 @@
 
 namespace chatbot {
 
-// The question: found in what a client sent, written for a header.
+// The question in what a client sent.
 //
 // Threads:  functions without state; call them anywhere.
-
-// Decodes one name or value of application/x-www-form-urlencoded as the WHATWG
-// URL standard does: "+" is a space, "%XX" a byte, and a "%" that starts no
-// escape stays as it is.
-[[nodiscard]] std::string decode_form(std::string_view text);
-
-// `text` with "%XX" for each control character of ASCII and each "%", so that
-// it can stand in a header, and different texts stay different.
-[[nodiscard]] std::string encode_controls(std::string_view text);
-
-// The decoded value of the last member `name` of an application/
-// x-www-form-urlencoded text, such as the arguments of a URI.
-[[nodiscard]] std::optional<std::string> form_member(std::string_view form,
-                                                     std::string_view name);
 
 // Takes the member "query" out of the body of a POST.  An absent member (and an
 // empty body) leaves `query` alone.  Returns the problem: 400 for JSON that is

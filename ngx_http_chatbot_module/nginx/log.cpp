@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "text/unicode.hpp"
+#include "text/digest.hpp"
 #include "postgres/connection.hpp"
 
 namespace chatbot {

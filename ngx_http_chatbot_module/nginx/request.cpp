@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "text/digest.hpp"
+#include "text/form.hpp"
 #include "text/unicode.hpp"
 #include "text/json.hpp"
 #include "core/query.hpp"

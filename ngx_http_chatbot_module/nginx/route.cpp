@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "text/unicode.hpp"
+#include "text/digest.hpp"
 #include "postgres/connection.hpp"
 
 // What becomes of a location's directives, and of the environment where they

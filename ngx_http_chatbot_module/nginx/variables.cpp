@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <string>
 
-#include "core/query.hpp"
+#include "text/form.hpp"
 
 // The variables $chatbot_*, and nginx's $request_id.
 

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "redis/value.hpp"
+#include "text/digest.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {

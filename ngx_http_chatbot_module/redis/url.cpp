@@ -5,6 +5,7 @@
 #include <limits>
 #include <string_view>
 
+#include "text/form.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {

@@ -1,7 +1,6 @@
 #include "text/json.hpp"
 
-#include <charconv>
-
+#include "text/hex.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -14,14 +13,7 @@ constexpr std::string_view short_letters = "bfnrt\"\\";
 // The code unit of the escape \uXXXX that starts at `at`, or -1.
 int code_unit(std::string_view text, std::size_t at)
 {
-    if (text.size() < at + 6 || text[at] != '\\' || text[at + 1] != 'u') {
-        return -1;
-    }
-
-    unsigned unit = 0;
-    const char* digits = text.data() + at + 2;
-    auto end = std::from_chars(digits, digits + 4, unit, 16).ptr;
-    return end == digits + 4 ? static_cast<int>(unit) : -1;
+    return text.substr(at, 2) == "\\u" ? read_hex(text.substr(at + 2), 4) : -1;
 }
 
 bool is_high_surrogate(int unit)
@@ -132,8 +124,6 @@ std::optional<double> number_member(const cJSON* object, const char* name)
 
 void append_json(std::string& out, std::string_view text)
 {
-    static constexpr char hex[] = "0123456789abcdef";
-
     out += '"';
     std::size_t plain = 0;  // where the bytes not yet appended start
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -151,8 +141,7 @@ void append_json(std::string& out, std::string_view text)
             out += short_letters[letter];
         } else {
             out += "u00";
-            out += hex[c >> 4];
-            out += hex[c & 15];
+            append_hex(out, c);
         }
     }
     out.append(text, plain);

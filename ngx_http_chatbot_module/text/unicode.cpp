@@ -1,14 +1,11 @@
 #include "text/unicode.hpp"
 
-#include <openssl/evp.h>
 #include <utf8proc.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdint>
 #include <cstring>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -182,14 +179,6 @@ std::string encode(const Characters& text)
     return out;
 }
 
-// Found once: that takes OpenSSL longer than to hash a question.
-const EVP_MD* sha256()
-{
-    static const EVP_MD* const found =
-        EVP_MD_fetch(nullptr, "SHA2-256", nullptr);
-    return found;
-}
-
 }  // namespace
 
 bool is_utf8(std::string_view text)
@@ -293,44 +282,6 @@ bool take_prefix(std::string_view& text, std::string_view prefix)
 
     text.remove_prefix(prefix.size());
     return true;
-}
-
-int read_escape(std::string_view text)
-{
-    if (text.size() < 3 || text[0] != '%') {
-        return -1;
-    }
-
-    unsigned char byte = 0;
-    const char* end = text.data() + 3;
-    return std::from_chars(end - 2, end, byte, 16).ptr == end ? byte : -1;
-}
-
-Digest digest(std::initializer_list<std::string_view> parts)
-{
-    std::string all;
-    all.reserve(256);  // enough for most questions
-    for (auto part : parts) {
-        all.append(std::to_string(part.size())).append(":").append(part);
-    }
-
-    Digest hash;
-    if (!EVP_Digest(all.data(), all.size(), hash.data(), nullptr, sha256(),
-                    nullptr)) {
-        throw std::runtime_error("OpenSSL has no SHA-256");
-    }
-    return hash;
-}
-
-std::string hex(const Digest& digest)
-{
-    std::string text;
-    text.reserve(2 * digest.size());
-    for (auto byte : digest) {
-        text += "0123456789abcdef"[byte >> 4];
-        text += "0123456789abcdef"[byte & 15];
-    }
-    return text;
 }
 
 }  // namespace chatbot

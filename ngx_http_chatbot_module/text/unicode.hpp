@@ -1,15 +1,14 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 
 namespace chatbot {
 
 // Text as Unicode sees it: checks, trimming, caseless comparison, lines for a
-// log, and digests.
+// log.  Clients choose the text, so each function takes linear time (fold() n
+// log n, of combining marks), whatever the bytes are.
 //
 // Threads:  functions without state; call them anywhere.
 
@@ -36,18 +35,5 @@ namespace chatbot {
 
 // Takes `prefix` off the front of `text`; returns whether it was there.
 bool take_prefix(std::string_view& text, std::string_view prefix);
-
-// The byte that the escape "%XX" which `text` starts with stands for; -1 if it
-// starts with none.
-[[nodiscard]] int read_escape(std::string_view text);
-
-using Digest = std::array<unsigned char, 32>;
-
-// SHA-256 of the parts; where one part ends and the next starts counts, so
-// ("ab", "c") and ("a", "bc") differ.
-[[nodiscard]] Digest digest(std::initializer_list<std::string_view> parts);
-
-// The digest in hex, in small letters.
-[[nodiscard]] std::string hex(const Digest& digest);
 
 }  // namespace chatbot

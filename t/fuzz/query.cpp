@@ -3,6 +3,8 @@
 #include "core/query.hpp"
 
 #include "fuzz.hpp"
+#include "text/form.hpp"
+#include "text/hex.hpp"
 #include "text/json.hpp"
 
 using namespace chatbot;
@@ -12,7 +14,6 @@ namespace {
 // `text` as a form may have it: some bytes as they are, some escaped.
 std::string encoded(std::string_view text)
 {
-    static constexpr char hex[] = "0123456789abcdefABCDEF";
     std::string out;
     for (unsigned char c : text) {
         bool plain = (c >= 'a' && c <= 'z') || c >= 0xC0;
@@ -22,8 +23,7 @@ std::string encoded(std::string_view text)
             out += static_cast<char>(c);
         } else {
             out += '%';
-            out += hex[c >> 4];
-            out += hex[(c & 15) < 10 ? c & 15 : (c & 15) + 6];
+            append_hex(out, c, c & 1 ? 'a' : 'A');
         }
     }
     return out;

@@ -1,4 +1,4 @@
-// Text as Unicode sees it (fold.hpp).
+// Text as Unicode sees it (unicode.hpp).
 
 #include <utf8proc.h>
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "fake_server.hpp"
-#include "text/unicode.hpp"
+#include "text/digest.hpp"
 
 namespace chatbot {
 namespace {

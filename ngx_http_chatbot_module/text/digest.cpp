@@ -1,0 +1,48 @@
+#include "text/digest.hpp"
+
+#include <openssl/evp.h>
+
+#include <stdexcept>
+
+#include "text/hex.hpp"
+
+namespace chatbot {
+namespace {
+
+// Found once: that takes OpenSSL longer than to hash a question.
+const EVP_MD* sha256()
+{
+    static const EVP_MD* const found =
+        EVP_MD_fetch(nullptr, "SHA2-256", nullptr);
+    return found;
+}
+
+}  // namespace
+
+Digest digest(std::initializer_list<std::string_view> parts)
+{
+    std::string all;
+    all.reserve(256);  // enough for most questions
+    for (auto part : parts) {
+        all.append(std::to_string(part.size())).append(":").append(part);
+    }
+
+    Digest hash;
+    if (!EVP_Digest(all.data(), all.size(), hash.data(), nullptr, sha256(),
+                    nullptr)) {
+        throw std::runtime_error("OpenSSL has no SHA-256");
+    }
+    return hash;
+}
+
+std::string hex(const Digest& digest)
+{
+    std::string text;
+    text.reserve(2 * digest.size());
+    for (auto byte : digest) {
+        append_hex(text, byte);
+    }
+    return text;
+}
+
+}  // namespace chatbot

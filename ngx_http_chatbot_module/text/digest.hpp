@@ -1,0 +1,23 @@
+#pragma once
+
+#include <array>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+namespace chatbot {
+
+// SHA-256, which names equal things.
+//
+// Threads:  functions without state; call them anywhere.
+
+using Digest = std::array<unsigned char, 32>;
+
+// SHA-256 of the parts; where one part ends and the next starts counts, so
+// ("ab", "c") and ("a", "bc") differ.
+[[nodiscard]] Digest digest(std::initializer_list<std::string_view> parts);
+
+// The digest in hex, in small letters.
+[[nodiscard]] std::string hex(const Digest& digest);
+
+}  // namespace chatbot
