@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "text/digest.hpp"
+#include "text/invariant.hpp"
 #include "postgres/connection.hpp"
 
 namespace chatbot {
@@ -22,6 +23,8 @@ constexpr ngx_msec_t patrol_ms = 5000;
 
 constexpr ngx_msec_t tell_every_ms = 10000;
 
+constexpr std::size_t max_told = 100;
+
 }  // namespace
 
 void log_notices(const std::vector<Notice>& notices)
@@ -32,6 +35,14 @@ void log_notices(const std::vector<Notice>& notices)
                                                            : NGX_LOG_NOTICE;
         ngx_log_error(static_cast<ngx_uint_t>(level), ngx_cycle->log, 0,
                       "chatbot: %s", notice.text.c_str());
+    }
+}
+
+void log_violations()
+{
+    for (std::string text; !(text = take_violation()).empty();) {
+        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
+                      "chatbot: internal error: %s", text.c_str());
     }
 }
 
@@ -81,6 +92,7 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
       orphans_(names.orphans),
       ship_(!target.conninfo.empty()),
       journal_(dir_, names.own, max_size, ship_),
+      rejects_{.dir = dir_, .max_size = max_size},
       postgres_(target.conninfo, target.table, is_stopping),
       task_(
           pool, [this] { run(); }, [this] { finished(); }),
@@ -91,7 +103,13 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
       })
 {
     patrol_.hold_worker(false);
+    (void)tell(journal_.is_writable());
     send();
+}
+
+bool LogLane::reserve(std::uint64_t bytes)
+{
+    return tell(journal_.reserve(bytes));
 }
 
 bool LogLane::has_room()
@@ -114,13 +132,12 @@ bool LogLane::record(std::string_view lines)
 // Logs what has become of the journal; returns whether it did what it should.
 bool LogLane::tell(bool done)
 {
-    auto path = journal_.take_lost();
-    if (!path.empty()) {
-        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                      "chatbot: \"%s\" was removed or moved while it was "
-                      "written to, the journal goes on without it",
-                      path.c_str());
+    auto damage = journal_.take_damage();
+    if (!damage.empty()) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0, "chatbot: %s",
+                      damage.c_str());
     }
+    patrol_due_ |= journal_.take_left_behind();
 
     if (done || (told_ms_ && ngx_current_msec - told_ms_ < tell_every_ms)) {
         return done;
@@ -147,7 +164,9 @@ void LogLane::send()
     }
 
     slice_ = journal_.next_slice();
-    search_ = std::exchange(patrol_due_, false);
+    (void)tell(true);
+    search_max_ = journal_.vacancies();
+    search_ = search_max_ != 0 && std::exchange(patrol_due_, false);
     if (slice_.empty() && !search_) {
         return;
     }
@@ -162,13 +181,7 @@ try {
     rejected_.clear();
 
     if (search_) {
-        std::string error;
-        adopted_ = find_orphans(dir_, orphans_, error);
-        if (error != orphan_error_ && !error.empty()) {
-            notices_.push_back(
-                {Notice::Level::error, "records are left behind in " + error});
-        }
-        orphan_error_ = error;
+        search();
     }
 
     if (slice_.empty()) {
@@ -183,27 +196,54 @@ try {
     }
 
     shipped_ = postgres_.insert(lines_, rejected_);
-    if (shipped_ && !rejected_.empty() && !set_aside(dir_, rejected_)) {
-        shipped_ = false;
-        notices_.push_back({Notice::Level::error, "rejected.jsonl in " + dir_ +
-                                                      " cannot be written"});
+    if (shipped_ && !rejected_.empty()) {
+        auto error = set_aside(rejects_, rejected_);
+        if (!error.empty()) {
+            shipped_ = false;
+            notices_.push_back(
+                {Notice::Level::error,
+                 "refused records cannot be set aside: " + error});
+        }
     }
 } catch (const std::exception&) {
     shipped_ = false;  // out of memory; tried again like any other failure
+}
+
+// Segments that stay where they are, where nothing is shipped, are put in
+// order.
+void LogLane::search()
+{
+    if (!ship_) {
+        tell_orphan_errors(tidy_orphans(dir_, orphans_));
+        return;
+    }
+
+    orphans_found_ = find_orphans(dir_, orphans_, search_max_);
+    tell_orphan_errors(orphans_found_.errors);
+}
+
+// Each error is told once, of the first hundred.
+void LogLane::tell_orphan_errors(const std::vector<std::string>& errors)
+{
+    for (const auto& error : errors) {
+        if (told_.size() < max_told && told_.insert(error).second) {
+            notices_.push_back(
+                {Notice::Level::error, "records are left behind in " + error});
+        }
+    }
 }
 
 void LogLane::finished()
 {
     log_notices(std::exchange(notices_, {}));
     log_notices(postgres_.take_notices());
-
-    // Where nothing is shipped, what was left behind is put in order once.
+    log_violations();
     if (!ship_) {
-        journal_.adopt(std::exchange(adopted_, {}));
         return;
     }
 
     if (std::exchange(search_, false)) {
+        more_orphans_ = orphans_found_.more;
         patrol_.set_timer(patrol_ms);
     }
 
@@ -216,12 +256,13 @@ void LogLane::finished()
     }
 
     // Behind shipped(): what is adopted goes to the front of the queue.
-    if (!adopted_.empty()) {
-        journal_.adopt(std::exchange(adopted_, {}));
-    }
+    journal_.adopt(std::exchange(orphans_found_, {}).segments);
+
+    auto vacant = journal_.vacancies() == Journal::max_open;
+    patrol_due_ |= vacant && std::exchange(more_orphans_, false);
 
     auto backlog = journal_.backlog();
-    if (shipped_ && (backlog >= Journal::max_slice || patrol_due_)) {
+    if (shipped_ && (backlog >= max_slice || patrol_due_)) {
         send();
     } else if (backlog > 0) {
         // While PostgreSQL is away, a worker on its way out leaves its journal.

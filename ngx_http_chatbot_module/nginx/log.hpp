@@ -1,10 +1,12 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "journal/journal.hpp"
+#include "journal/rejects.hpp"
 #include "postgres/table.hpp"
 #include "nginx/chatbot.hpp"
 #include "nginx/task.hpp"
@@ -13,6 +15,10 @@ namespace chatbot {
 
 // Writes notices to the error log.  Event loop only.
 void log_notices(const std::vector<Notice>& notices);
+
+// Writes violated invariants to the error log (invariant.hpp): as an alert,
+// each once.  Event loop only.
+void log_violations();
 
 // How the segments of a target are named, and what those begin with that it
 // adopts.
@@ -41,7 +47,15 @@ public:
     LogLane(ngx_thread_pool_t* pool, const LogTarget& target, std::string dir,
             const SegmentNames& names, std::uint64_t max_size);
 
+    // Room for the record of a request that is let in, of about so many bytes.
+    // False: the request is to be refused.  release() gives it back, right
+    // before the record is made or when there is none to make.
+    [[nodiscard]] bool reserve(std::uint64_t bytes);
+    void release(std::uint64_t bytes) { journal_.release(bytes); }
     [[nodiscard]] bool has_room();
+
+    // Records what was let in, beyond max_size if need be.  False: the disk
+    // refuses.
     [[nodiscard]] bool record(std::string_view lines);
 
     // The worker is about to exit, the thread pool is gone: ships what can be
@@ -50,6 +64,8 @@ public:
 
 private:
     bool tell(bool done);
+    void search();
+    void tell_orphan_errors(const std::vector<std::string>& errors);
     void wake_in(ngx_msec_t ms, bool hold);
     void send();
     void run() noexcept;
@@ -59,15 +75,17 @@ private:
     const std::string orphans_;
     const bool ship_;  // to PostgreSQL
     Journal journal_;
+    const Rejects rejects_;
     LogPostgres postgres_;
 
     // The thread's while the task is busy.
     Slice slice_;
-    bool search_ = false;  // for orphans
+    bool search_ = false;         // for orphans
+    std::size_t search_max_ = 0;  // so many
     std::string lines_;
     std::string rejected_;
-    std::vector<Segment> adopted_;
-    std::string orphan_error_;  // as told
+    Orphans orphans_found_;
+    std::set<std::string> told_;  // errors of orphans
     std::vector<Notice> notices_;
     bool shipped_ = false;
 
@@ -75,6 +93,7 @@ private:
     Event timer_;   // the next batch
     Event patrol_;  // the next search for orphans
     bool patrol_due_ = true;
+    bool more_orphans_ = false;  // than there was room for
     ngx_msec_t backoff_ms_ = 0;
     ngx_msec_t told_ms_ = 0;  // when a failure of the journal was last logged
 };

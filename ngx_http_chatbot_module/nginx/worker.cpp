@@ -195,7 +195,11 @@ private:
     }
 
     // nginx ends a worker on its way out when no timer holds it.
-    void hold() { timer_.hold_worker(conductor_.in_flight() != 0); }
+    void hold()
+    {
+        timer_.hold_worker(conductor_.in_flight() != 0);
+        log_violations();
+    }
 
     Conductor conductor_;
     ModelOpenai model_;

@@ -3,6 +3,7 @@
 
 #include "journal/journal.hpp"
 
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -15,8 +16,8 @@ using namespace chatbot;
 
 namespace {
 
-constexpr std::uint64_t max_size = 16 * 1024;
-constexpr std::uint64_t segment_size = max_size / 4;
+constexpr std::uint64_t max_size = 64 * 1024;
+constexpr std::uint64_t max_line = max_size / 4;
 
 class Life {
 public:
@@ -34,17 +35,27 @@ public:
         }
     }
 
+    void reserve(std::size_t size)
+    {
+        if (journal_->reserve(size)) {
+            reserved_.push_back(size);
+        }
+    }
+
+    // Whoever was let in is recorded, even with more than was reserved.
     void append(std::size_t size)
     {
-        bool roomy = journal_->has_room();
+        if (reserved_.empty()) {
+            return;
+        }
+        journal_->release(reserved_.front());
+        reserved_.pop_front();
+
         auto line = std::to_string(++made_);
         line.resize(std::max(line.size(), size), ' ');
-        if (journal_->append(line += '\n')) {
-            to_ship_.insert(made_);
-        } else {
-            assert(!roomy || line.size() > segment_size / 4);
-        }
-        assert(journal_->backlog() <= max_size + segment_size);
+        bool good = journal_->append(line += '\n');
+        assert(good);
+        to_ship_.insert(made_);
     }
 
     // Between its start and its end things go on.
@@ -77,6 +88,7 @@ public:
         lines_.clear();
         restarted_ = true;
         journal_.reset();
+        reserved_.clear();
         if (torn) {
             for (const auto& file :
                  std::filesystem::directory_iterator(dir_.path())) {
@@ -90,26 +102,35 @@ public:
     void ship_all()
     {
         end_to_ship();
-        for (start_to_ship(); !lines_.empty(); start_to_ship()) {
-            end_to_ship();
-        }
+        do {
+            adopt();
+            for (start_to_ship(); !lines_.empty(); start_to_ship()) {
+                end_to_ship();
+            }
+        } while (journal_->take_left_behind());
         assert(to_ship_.empty());
         assert(journal_->backlog() == 0);
     }
 
 private:
+    void adopt()
+    {
+        auto found = find_orphans(dir_.path(), "j", journal_->vacancies());
+        assert(found.errors.empty());
+        journal_->adopt(std::move(found.segments));
+    }
+
     void start()
     {
         journal_ = std::make_unique<Journal>(dir_.path(), "j", max_size);
-        std::string error;
-        journal_->adopt(find_orphans(dir_.path(), "j", error));
-        assert(error.empty());
+        adopt();
     }
 
     const Directory& dir_;
     std::unique_ptr<Journal> journal_;
     Slice slice_;
     std::string lines_;  // being shipped
+    std::deque<std::size_t> reserved_;
     unsigned long made_ = 0;
     std::set<unsigned long> to_ship_;
     bool restarted_ = false;  // may ship again what was shipped before
@@ -124,7 +145,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     FuzzedDataProvider input(data, size);
     Life life(dir);
     while (input.remaining_bytes() != 0) {
-        switch (input.ConsumeIntegralInRange(0, 7)) {
+        auto size = input.ConsumeIntegralInRange<std::size_t>(0, max_line);
+        switch (input.ConsumeIntegralInRange(0, 9)) {
             case 0:
                 life.restart(input.ConsumeBool());
                 break;
@@ -137,9 +159,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
             case 3:
                 life.fail_to_ship();
                 break;
+            case 4:
+            case 5:
+            case 6:
+                life.reserve(size);
+                break;
             default:
-                life.append(input.ConsumeIntegralInRange<std::size_t>(
-                    0, segment_size - 1));
+                life.append(size);
         }
     }
     life.ship_all();

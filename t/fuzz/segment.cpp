@@ -7,6 +7,7 @@
 
 #include "fuzz.hpp"
 #include "journal/journal.hpp"
+#include "journal/rejects.hpp"
 
 using namespace chatbot;
 
@@ -59,11 +60,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
 
     auto path = dir / "left-1-1.jsonl";
     write_file(path, bytes);
-    std::string error;
     {
         Journal journal(dir.path(), "new", 1024 * 1024 * 1024);
-        journal.adopt(find_orphans(dir.path(), "left", error));
-        assert(error.empty());
+        auto found = find_orphans(dir.path(), "left", 1);
+        assert(found.errors.empty() && !found.more);
+        journal.adopt(std::move(found.segments));
         assert(journal.backlog() == whole_lines(bytes).size());
         assert(ship(journal) == whole_lines(bytes));
         assert(access(path.c_str(), F_OK) == -1);
@@ -71,9 +72,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
 
     auto rejected = dir / "rejected.jsonl";
     write_file(rejected, bytes);
-    assert(find_orphans(dir.path(), "", error).empty());
-    bool good = set_aside(dir.path(), "{}\n");
-    assert(good);
+    assert(find_orphans(dir.path(), "", 1).segments.empty());
+    auto error = set_aside({.dir = dir.path(), .max_size = 1 << 30}, "{}\n");
+    assert(error.empty());
     assert(read_file(rejected) == std::string(whole_lines(bytes)) + "{}\n");
     unlink(rejected.c_str());
     return 0;

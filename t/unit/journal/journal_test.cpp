@@ -1,4 +1,5 @@
 #include "journal/journal.hpp"
+#include "journal/rejects.hpp"
 
 #include <fnmatch.h>
 #include <gtest/gtest.h>
@@ -75,19 +76,20 @@ protected:
 
     std::size_t adopt()
     {
-        auto orphans = find_orphans(dir_, "db-", orphan_error_);
-        auto n = orphans.size();
-        journal_->adopt(std::move(orphans));
+        auto found = find_orphans(dir_, "db-", journal_->vacancies());
+        auto n = found.segments.size();
+        journal_->adopt(std::move(found.segments));
+        orphan_errors_ = std::move(found.errors);
         return n;
     }
 
     // Plays a process that appends and is killed before it ships anything.
-    void killed_after(std::string_view lines)
+    void killed_after(std::string_view lines, std::uint64_t reserved = 0)
     {
         pid_t pid = fork();
         if (pid == 0) {
             Journal journal(dir_, "db", 64 * 1024 * 1024);
-            if (journal.append(lines)) {
+            if (journal.reserve(reserved) && journal.append(lines)) {
                 kill(getpid(), SIGKILL);
             }
             _exit(1);
@@ -133,7 +135,7 @@ protected:
 
     std::string dir_;
     std::unique_ptr<Journal> journal_;
-    std::string orphan_error_;
+    std::vector<std::string> orphan_errors_;
 };
 
 std::string line(std::size_t size, char c = 'x')
@@ -252,14 +254,14 @@ TEST_F(JournalTest, LargeBacklogComesInSlicesOfWholeLines)
     }
 
     std::string first = ship();
-    EXPECT_LE(first.size(), Journal::max_slice);
+    EXPECT_LE(first.size(), max_slice);
     EXPECT_EQ(first.size() % 1000, 0u);
     EXPECT_TRUE(first + ship_all() == text);
 }
 
 TEST_F(JournalTest, LineLargerThanASliceComesWhole)
 {
-    std::string large = line(3 * Journal::max_slice);
+    std::string large = line(3 * max_slice);
     ASSERT_TRUE(journal_->append(large + "a\n"));
 
     EXPECT_TRUE(ship_all() == large + "a\n");
@@ -273,7 +275,7 @@ TEST_F(JournalTest, LineLargerThanASegmentGetsItsOwn)
     ASSERT_TRUE(journal_->append("b\n"));
 
     EXPECT_EQ(files().size(), 3u);
-    EXPECT_TRUE(ship_all() == "a\n" + large + "b\n");
+    EXPECT_TRUE(ship_all() == "a\nb\n" + large);
 }
 
 TEST_F(JournalTest, FullSegmentIsFollowedByAnotherAndRemovedOnceShipped)
@@ -285,7 +287,8 @@ TEST_F(JournalTest, FullSegmentIsFollowedByAnotherAndRemovedOnceShipped)
     }
     EXPECT_EQ(files().size(), 2u);
 
-    std::string all = line(half, 'a') + line(half, 'b') + line(half, 'c');
+    // The old and the new by turns.
+    std::string all = line(half, 'a') + line(half, 'c') + line(half, 'b');
     EXPECT_TRUE(ship_all() == all);
     EXPECT_EQ(sizes(), "0");
 }
@@ -314,48 +317,110 @@ TEST_F(JournalTest, LargeJournalHasLargeSegments)
 
 TEST_F(JournalTest, ReservedBlocksAreGivenBack)
 {
-    const auto reserved = Journal::usual_segment;
+    constexpr std::uint64_t reserved = 3 * 1024 * 1024;
+    ASSERT_TRUE(journal_->reserve(reserved));
     ASSERT_TRUE(journal_->append("a\n"));
     if (allocated() < reserved) {
         GTEST_SKIP() << "this file system reserves nothing";
     }
 
     open();
-    EXPECT_LT(allocated(), reserved) << "left behind";
+    EXPECT_LT(allocated(), 64u * 1024) << "left behind";
 
-    killed_after("b\n");
+    killed_after("b\n", reserved);
     EXPECT_GT(allocated(), reserved);
-    open(64 * 1024 * 1024, false);
-    EXPECT_EQ(adopt(), 2u);
-    EXPECT_LT(allocated(), reserved) << "killed";
+    EXPECT_EQ(tidy_orphans(dir_, "db-").size(), 0u);
+    EXPECT_LT(allocated(), 64u * 1024) << "killed";
     EXPECT_EQ(sizes(), "2,2");
     EXPECT_EQ(adopt(), 2u) << "closed, not kept";
 }
 
-TEST_F(JournalTest, LastQuarterIsLeftToRequestsInFlight)
+TEST_F(JournalTest, IdleJournalTakesNoBlocks)
+{
+    ASSERT_TRUE(journal_->is_writable());
+    EXPECT_EQ(allocated(), 0u);
+
+    ASSERT_TRUE(journal_->reserve(1000));
+    EXPECT_LE(allocated(), 128u * 1024);
+    journal_->release(1000);
+    ASSERT_TRUE(journal_->append("a\n"));
+    ship();
+    EXPECT_EQ(allocated(), 0u);
+}
+
+TEST_F(JournalTest, ReservationsAreKeptAcrossSegments)
 {
     open(Journal::usual_segment);
     const auto segment = Journal::usual_segment / 4;
-    for (int i = 0; i < 4; i++) {
-        ASSERT_TRUE(journal_->has_room());
-        ASSERT_TRUE(journal_->append(line(segment * 4 / 5)));
+    ASSERT_TRUE(journal_->reserve(2 * segment));
+    for (int i = 0; i < 3; i++) {
+        ASSERT_TRUE(journal_->append(line(segment)));
+        EXPECT_GE(allocated(), 2 * segment);
+    }
+}
+
+// What is written and what is reserved is at most max_size, whatever the order.
+TEST_F(JournalTest, ReservationsAndRecordsFillMaxSize)
+{
+    open(100'000);
+    std::vector<std::uint64_t> sizes{10'000, 20'000, 30'000};
+    for (auto size : sizes) {
+        ASSERT_TRUE(journal_->reserve(size));
+    }
+    ASSERT_TRUE(journal_->reserve(40'000));
+    EXPECT_FALSE(journal_->reserve(1));
+    EXPECT_EQ(journal_->error(), dir_ + ": its max_size is reached");
+
+    for (auto size : sizes) {
+        journal_->release(size);
+        EXPECT_TRUE(journal_->append(line(size))) << size;
+    }
+    EXPECT_FALSE(journal_->has_room());
+
+    journal_->release(40'000);
+    EXPECT_TRUE(journal_->append(line(10'000)));
+    EXPECT_TRUE(wait_for([&] { return journal_->reserve(15'000); }));
+}
+
+TEST_F(JournalTest, ReleasedRoomCanBeReservedAtOnce)
+{
+    open(100'000);
+    ASSERT_TRUE(journal_->reserve(90'000));
+    EXPECT_FALSE(journal_->reserve(50'000));
+    journal_->release(90'000);
+    EXPECT_TRUE(journal_->reserve(50'000));
+}
+
+TEST_F(JournalTest, WhatWasLetInIsWrittenBeyondMaxSize)
+{
+    open(100'000);
+    ASSERT_TRUE(journal_->reserve(1000));
+    journal_->release(1000);
+    for (int i = 0; i < 10; i++) {
+        EXPECT_TRUE(journal_->append(line(100'000))) << journal_->error();
     }
 
     EXPECT_FALSE(journal_->has_room());
-    EXPECT_TRUE(journal_->append(line(segment / 5)));
-    EXPECT_FALSE(journal_->append("a\n"));
+    EXPECT_EQ(ship_all().size(), 1'000'000u);
+    EXPECT_TRUE(wait_for([&] { return journal_->reserve(1000); }));
+}
+
+TEST_F(JournalTest, ReleasingMoreThanWasReservedIsAnInternalError)
+{
+    EXPECT_DEATH(journal_->release(1), "more is released than was reserved");
 }
 
 TEST_F(JournalTest, MaxSizeIsARefusalUntilSomethingIsShipped)
 {
-    open(4000);
+    open(64 * 1024);
     std::string text;
-    while (journal_->has_room()) {
-        text += line(500, static_cast<char>('a' + text.size() / 500));
-        ASSERT_LE(text.size(), 4000u);
+    while (journal_->reserve(500)) {
+        journal_->release(500);
+        text += line(500, static_cast<char>('a' + text.size() / 500 % 26));
+        ASSERT_LE(text.size(), 64u * 1024);
         ASSERT_TRUE(journal_->append(text.substr(text.size() - 500)));
     }
-    EXPECT_GE(text.size(), 3000u);
+    EXPECT_GE(text.size(), 48u * 1024);
     EXPECT_EQ(journal_->error(), dir_ + ": its max_size is reached");
 
     EXPECT_EQ(ship().substr(0, 1), "a");
@@ -364,19 +429,11 @@ TEST_F(JournalTest, MaxSizeIsARefusalUntilSomethingIsShipped)
 
 TEST_F(JournalTest, MaxSizeCountsWhatOthersHave)
 {
-    std::ofstream(dir_ + "/other-1-1.jsonl") << line(3500);
-    open(4000);
+    open(64 * 1024);
+    std::ofstream(dir_ + "/other-1-1.jsonl") << line(60 * 1024);
 
-    EXPECT_FALSE(journal_->has_room());
-    EXPECT_FALSE(journal_->append("a\n"));
-}
-
-TEST_F(JournalTest, RejectsDoNotCount)
-{
-    ASSERT_TRUE(set_aside(dir_, line(8000)));
-    open(4000);
-
-    EXPECT_TRUE(journal_->has_room());
+    EXPECT_TRUE(journal_->reserve(1000));
+    EXPECT_FALSE(journal_->reserve(4000));
 }
 
 TEST_F(JournalTest, NothingIsLeftBehindOnceAllIsShipped)
@@ -411,7 +468,7 @@ TEST_F(JournalTest, LinesOfAKilledProcessAreAdopted)
 
     std::string all = ship_all();
     EXPECT_EQ(all.size(), 6u);
-    EXPECT_EQ(all.substr(4), "c\n");
+    EXPECT_EQ(all.substr(2, 2), "c\n") << "new ones do not wait for all old";
     EXPECT_EQ(sizes(), "0");
 }
 
@@ -482,11 +539,16 @@ TEST_F(JournalTest, OnlySegmentsWithThePrefixAreAdopted)
     std::ofstream(dir_ + "/db-1-1.txt") << "b\n";
     fs::create_directory(dir_ + "/db-1-2.jsonl");
     fs::create_symlink("other-1-1.jsonl", dir_ + "/db-1-3.jsonl");
+    ASSERT_EQ(mkfifo((dir_ + "/db-1-4.jsonl").c_str(), 0600), 0);
 
     EXPECT_EQ(adopt(), 0u);
-    EXPECT_EQ(orphan_error_, dir_ + "/db-1-2.jsonl: Is a directory");
-    EXPECT_EQ(find_orphans(dir_ + "/missing", "db-", orphan_error_).size(), 0u);
-    EXPECT_EQ(orphan_error_, "");
+    std::sort(orphan_errors_.begin(), orphan_errors_.end());
+    EXPECT_EQ(orphan_errors_,
+              std::vector({dir_ + "/db-1-2.jsonl: not a regular file",
+                           dir_ + "/db-1-3.jsonl: not a regular file",
+                           dir_ + "/db-1-4.jsonl: not a regular file"}));
+    auto missing = find_orphans(dir_ + "/missing", "db-", 1);
+    EXPECT_TRUE(missing.segments.empty() && missing.errors.empty());
 }
 
 TEST_F(JournalTest, TornLastLineIsCutOff)
@@ -548,7 +610,7 @@ TEST_F(JournalTest, TwoProcessesShareADirectory)
 
     for (char name : {'a', 'b'}) {
         if (fork() == 0) {
-            open(200 * 1000);
+            open(400 * 1000);
             auto ship_some = [&] {
                 adopt();
                 std::string lines = ship();
@@ -607,8 +669,8 @@ TEST_F(JournalTest, SegmentThatWasMovedIsLeftAlone)
     fs::rename(files().front(), archived);
 
     ASSERT_TRUE(journal_->has_room());
-    EXPECT_NE(journal_->take_lost(), "");
-    EXPECT_EQ(journal_->take_lost(), "");
+    EXPECT_NE(journal_->take_damage(), "");
+    EXPECT_EQ(journal_->take_damage(), "");
     ASSERT_TRUE(journal_->append("b\n"));
     EXPECT_EQ(content(archived), "a\n");
     EXPECT_EQ(sizes(), "2,2");
@@ -683,10 +745,11 @@ TEST_F(JournalTest, LineThatDoesNotFitIsNotThereAtAll)
         signal(SIGXFSZ, SIG_IGN);
         open();
         bool ok = journal_->append(line(1000, 'a'));
-        rlimit limit{1500, 1500};
+        rlimit limit{500, 500};
         ok = ok && setrlimit(RLIMIT_FSIZE, &limit) == 0;
         ok = ok && !journal_->append(line(1000, 'b'));
-        ok = ok && !journal_->error().empty() && !journal_->has_room();
+        ok = ok && !journal_->error().empty();
+        ok = ok && !journal_->append(line(1000, 'c'));
         _exit(ok ? 0 : 1);
     }
 
@@ -704,42 +767,24 @@ TEST_F(JournalTest, FullDiskIsARefusalUntilThereIsSpace)
         GTEST_SKIP() << "may not mount a small disk";
     }
 
-    std::ofstream(dir_ + "/ballast") << line(3 * 1024 * 1024);
-    EXPECT_FALSE(journal_->has_room());
-    EXPECT_FALSE(journal_->append("a\n"));
-    EXPECT_NE(journal_->error().find("No space left"), std::string::npos);
-    EXPECT_EQ(files().size(), 1u);
-
-    fs::remove(dir_ + "/ballast");
-    EXPECT_TRUE(wait_for([&] { return journal_->has_room(); }));
-    EXPECT_TRUE(journal_->append("a\n"));
-
-    // Whatever others do now, the blocks are there.
+    // The disk is full.
     std::ofstream(dir_ + "/ballast") << line(6 * 1024 * 1024);
-    EXPECT_TRUE(journal_->append(line(2 * 1024 * 1024)));
-    EXPECT_EQ(journal_->backlog(), 2u * 1024 * 1024 + 2);
-
-    // Nor are they given back before there are others.
-    ship_all();
-    EXPECT_EQ(journal_->backlog(), 0u);
-    EXPECT_NE(sizes().find("2097154"), std::string::npos);
-    EXPECT_TRUE(journal_->has_room());
-    EXPECT_TRUE(journal_->append(line(1536 * 1024)));
     EXPECT_FALSE(journal_->has_room());
+    EXPECT_NE(journal_->error().find("No space left"), std::string::npos);
 
-    // Full, it is emptied where it is.
-    ship_all();
-    EXPECT_TRUE(journal_->has_room());
+    // Whatever others do, the blocks that were reserved are there.
+    fs::resize_file(dir_ + "/ballast", 3 * 1024 * 1024);
+    EXPECT_TRUE(wait_for([&] { return journal_->reserve(2 * 1024 * 1024); }));
+    std::ofstream(dir_ + "/ballast2") << line(6 * 1024 * 1024);
+    EXPECT_FALSE(journal_->reserve(2 * 1024 * 1024));
+    journal_->release(2 * 1024 * 1024);
+    EXPECT_TRUE(journal_->append(line(2 * 1024 * 1024)));
 
-    // What was removed makes room for what takes its place.
-    for (const auto& file : files()) {
-        fs::remove(file);
-    }
-    EXPECT_TRUE(wait_for([&] {
-        EXPECT_TRUE(journal_->has_room());
-        return !files().empty();
-    }));
-    EXPECT_EQ(files().size(), 1u);
+    // A segment is emptied where it is, as there is no room for two.
+    EXPECT_EQ(ship_all().size(), 2u * 1024 * 1024);
+    EXPECT_TRUE(wait_for([&] { return journal_->reserve(1024 * 1024); }));
+    journal_->release(1024 * 1024);
+    EXPECT_TRUE(journal_->append(line(1024 * 1024)));
 
     journal_.reset();
     EXPECT_EQ(umount(dir_.c_str()), 0);
@@ -747,19 +792,20 @@ TEST_F(JournalTest, FullDiskIsARefusalUntilThereIsSpace)
 
 TEST_F(JournalTest, RejectsAreAppended)
 {
-    EXPECT_TRUE(set_aside(dir_, "a\n"));
-    EXPECT_TRUE(set_aside(dir_, "b\nc\n"));
+    const Rejects rejects{dir_, 64 * 1024};
+    EXPECT_EQ(set_aside(rejects, "a\n"), "");
+    EXPECT_EQ(set_aside(rejects, "b\nc\n"), "");
 
     EXPECT_EQ(content(dir_ + "/rejected.jsonl"), "a\nb\nc\n");
-    EXPECT_FALSE(set_aside(dir_ + "/missing", "a\n"));
-    EXPECT_EQ(find_orphans(dir_, "", orphan_error_).size(), 0u);
+    EXPECT_NE(set_aside({dir_ + "/missing", 64 * 1024}, "a\n"), "");
+    EXPECT_EQ(find_orphans(dir_, "", 10).segments.size(), 0u);
 }
 
 TEST_F(JournalTest, TornRejectDoesNotSpoilTheNext)
 {
     std::ofstream(dir_ + "/rejected.jsonl") << "a\n{\"torn";
 
-    EXPECT_TRUE(set_aside(dir_, "b\n"));
+    EXPECT_EQ(set_aside({dir_, 64 * 1024}, "b\n"), "");
     EXPECT_EQ(content(dir_ + "/rejected.jsonl"), "a\nb\n");
 }
 
