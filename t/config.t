@@ -113,7 +113,7 @@ server {
 }
 EOF
 
-write_file('key', "sk-test\n");
+write_file('key', "\xEF\xBB\xBFsk-test\r\n");       # as Windows writes it
 write_file('url', $t->openai->url . "/file\n");
 write_file('model', "location\r\n\n");
 $t->run;
@@ -160,7 +160,7 @@ is(body(post_json({ query => 'hi' }, uri => '/replaced')), 'old',
 
 # reload
 
-write_file('model', 'http-2');
+write_file('model', "no-such-model\nhttp-2");
 ok($t->reload, 'reload');
 is(sent(get('/files?query=hi')), '/v1/file http-2 server [seed 1 user http]',
 	'reload, another value in a file');
@@ -200,15 +200,17 @@ ok((wait_for { $t->postgres->sql('select status, model from request_logs'
 $t->stop;
 $t->redis->cli('FLUSHALL');
 $t->{env} = { OPENAI_API_KEY => 'sk-env', OPENAI_BASE_URL => '%%API%%',
-	OPENAI_MODEL => 'my', REDIS_URL => '%%REDIS%%', REDIS_HOST => '',
+	OPENAI_MODEL => 'no-such-model my', REDIS_URL => '%%REDIS%%', REDIS_HOST => '',
 	DATABASE_URL => '%%POSTGRES%%', POSTGRES_HOST => '127.0.0.1' };
 $t->run;
 
-like(ask('hi'), qr/"api"/, 'URLs, asked');
+like(ask('hi'), qr/"api"/, 'URLs, asked; two models');
 like(ask('hi'), qr/"cache"/, 'URLs, cached');
 is(wait_rows(2), 2, 'URLs, recorded');
 
 # what is accepted
+
+write_file('blank', " \n");
 
 accepts('');
 accepts($_) for 'chatbot_redis off;', 'chatbot_postgres off;',
@@ -248,6 +250,7 @@ refuses("chatbot_log_table " . 'a' x 64 . ';', 'a' x 64);
 refuses('chatbot_model "";', '');
 refuses("chatbot_model a '\xff';", "\xff");
 refuses("chatbot_model 'a\nb';", "a\nb");
+refuses('chatbot_model file:blank;', '');
 refuses('chatbot_model env:NO_SUCH_NAME;', 'NO_SUCH_NAME');
 refuses('chatbot_api_key file:/not/there;', '/not/there');
 refuses('chatbot_api_key file:/dev/null;', 'file:/dev/null');
@@ -365,7 +368,8 @@ unlike(without_key('chatbot_api_key "";'), qr/warn/, 'no key is wanted');
 for ([REDIS_URL => 'redis://me:secret@host/x'], [REDIS_PORT => 'secret'],
 	[REDIS_PORT => 2 ** 32 + 6379], [POSTGRES_PORT => 'tcp://secret:5432'],
 	[DATABASE_URL => 'postgres://me:secret@host/?x=y'],
-	[OPENAI_MODEL => "\xff secret"])
+	[OPENAI_MODEL => "\xff secret"], [OPENAI_MODEL => "secret \xff"],
+	[OPENAI_MODEL => ' '])
 {
 	my ($name, $value) = @$_;
 	local @ENV{'REDIS_HOST', 'POSTGRES_HOST', $name} = ('host', 'host', $value);

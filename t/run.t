@@ -107,7 +107,7 @@ done_testing();
 
 sub write_env {
 	open my $fh, '>', "$dir/.env" or die $!;
-	print $fh map { "$_\n" } @_;
+	print $fh "\xEF\xBB\xBF", map { "$_\r\n" } @_;      # as Windows writes it
 	close $fh;
 }
 

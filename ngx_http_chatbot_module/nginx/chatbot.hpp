@@ -117,6 +117,10 @@ char* fail(ngx_conf_t* cf, const char* format, Args... args)
 // ngx_http_chatbot_directives.cpp
 extern ngx_command_t commands[];
 
+// The names of models in a value of the environment or of a file, where white
+// space separates them.
+[[nodiscard]] std::vector<std::string> model_names(std::string_view text);
+
 // Whether a model can have that name.
 [[nodiscard]] bool valid_model(std::string_view name);
 

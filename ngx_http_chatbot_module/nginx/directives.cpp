@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <iterator>
 #include <memory>
+#include <sstream>
 
 #include "text/unicode.hpp"
 #include "openai/protocol.hpp"
@@ -30,8 +32,12 @@ ngx_str_t* args(ngx_conf_t* cf)
     return static_cast<ngx_str_t*>(cf->args->elts);
 }
 
-void chomp(std::string& text)
+// Removes what editors put around a value: U+FEFF before it, newlines behind.
+void strip_frame(std::string& text)
 {
+    if (text.starts_with("\xEF\xBB\xBF")) {
+        text.erase(0, 3);
+    }
     while (text.ends_with('\n') || text.ends_with('\r')) {
         text.pop_back();
     }
@@ -92,7 +98,7 @@ char* resolve(ngx_conf_t* cf, ngx_str_t& value)
         if (auto rv = read_file(cf, path, found); rv != conf_ok) {
             return rv;
         }
-        chomp(found);
+        strip_frame(found);
     } else {
         return conf_ok;
     }
@@ -303,6 +309,36 @@ char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
     return conf_ok;
 }
 
+char* add_model(ngx_conf_t* cf, ngx_array_t& models, std::string_view name)
+{
+    auto model = static_cast<ngx_str_t*>(ngx_array_push(&models));
+    if (!model) {
+        return conf_error;
+    }
+    *model = copy(cf->pool, name);
+    if (!model->data) {
+        return conf_error;
+    }
+    if (!valid_model(name)) {
+        return fail(cf, "invalid name \"%V\" in \"chatbot_model\"", model);
+    }
+    return conf_ok;
+}
+
+char* add_models(ngx_conf_t* cf, ngx_array_t& models, std::string_view text)
+{
+    const auto names = model_names(text);
+    if (names.empty()) {
+        return add_model(cf, models, "");
+    }
+    for (const auto& name : names) {
+        if (auto rv = add_model(cf, models, name); rv != conf_ok) {
+            return rv;
+        }
+    }
+    return conf_ok;
+}
+
 char* set_models(ngx_conf_t* cf, ngx_command_t*, void* conf)
 {
     auto lcf = static_cast<LocConfBase*>(conf);
@@ -316,16 +352,15 @@ char* set_models(ngx_conf_t* cf, ngx_command_t*, void* conf)
     }
 
     for (ngx_uint_t i = 1; i < cf->args->nelts; ++i) {
-        auto name = static_cast<ngx_str_t*>(ngx_array_push(lcf->models));
-        if (!name) {
-            return conf_error;
-        }
-        *name = args(cf)[i];
-        if (auto rv = resolve(cf, *name); rv != conf_ok) {
+        auto value = args(cf)[i];
+        if (auto rv = resolve(cf, value); rv != conf_ok) {
             return rv;
         }
-        if (!valid_model(view(*name))) {
-            return fail(cf, "invalid name \"%V\" in \"chatbot_model\"", name);
+        const bool literal = value.data == args(cf)[i].data;
+        if (auto rv = literal ? add_model(cf, *lcf->models, view(value))
+                              : add_models(cf, *lcf->models, view(value));
+            rv != conf_ok) {
+            return rv;
         }
     }
     return conf_ok;
@@ -526,6 +561,12 @@ ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir)
     return path;
 }
 
+std::vector<std::string> model_names(std::string_view text)
+{
+    std::istringstream words{std::string(text)};
+    return {std::istream_iterator<std::string>(words), {}};
+}
+
 bool valid_model(std::string_view name)
 {
     return !name.empty() && is_utf8(name) &&
@@ -536,7 +577,7 @@ std::optional<std::string> environment(ngx_conf_t* cf, const char* name)
 {
     auto value = std::getenv(name);
     std::string text = value ? value : "";
-    chomp(text);
+    strip_frame(text);
     if (text.empty()) {
         return std::nullopt;
     }

@@ -28,7 +28,7 @@ std::vector<std::string> models(ngx_conf_t* cf, const LocConf& lcf)
                        std::back_inserter(names),
                        [](auto& name) { return std::string(view(name)); });
     } else if (auto name = environment(cf, "OPENAI_MODEL")) {
-        names = {*name};
+        names = model_names(*name);
     } else {
         names = {"gpt-3.5-turbo", "gpt-6-luna"};
     }
@@ -44,7 +44,8 @@ char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
         return fail(cf, "\"OPENAI_API_KEY\" has more than one line");
     }
     model.models = models(cf, lcf);
-    if (!valid_model(model.models.front())) {  // the others are by now
+    if (model.models.empty() ||
+        !std::all_of(model.models.begin(), model.models.end(), valid_model)) {
         return fail(cf, "invalid name in \"OPENAI_MODEL\"");
     }
     model.system_prompt = view(lcf.system_prompt);
