@@ -205,7 +205,7 @@ deb_version = $(shell sed -n \
 deb: all
 	rm -rf $(deb_tree) build/libnginx-mod-http-chatbot_*
 	mkdir -p $(deb_tree)
-	cp -r docker/debian README.md CHANGES $(deb_tree)
+	cp -r docker/debian docker/html README.md CHANGES $(deb_tree)
 	cp LICENSE $(deb_tree)/debian/copyright
 	printf '%s (%s) unstable; urgency=medium\n\n  * %s\n\n -- %s  %s\n' \
 		libnginx-mod-http-chatbot '$(deb_version)' 'See CHANGES.' \

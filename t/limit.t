@@ -23,7 +23,9 @@ $conf =~ s/\blisten 8000;/listen 127.0.0.1:%%PORT%%;/;
 $conf =~ s{/dev/stdout}{%%TEST%%/access.log};
 
 my $t = Test::Chatbot->new(conf => $conf, env => {
-	OPENAI_BASE_URL => '%%API%%', REDIS_URL => '%%REDIS%%' })->run;
+	OPENAI_BASE_URL => '%%API%%', REDIS_URL => '%%REDIS%%' });
+symlink "$FindBin::Bin/../docker/html", $t->dir . '/html' or die $!;
+$t->run;
 
 my @allowed = map { ask($_) } 'capital of France?', 'CAPITAL of France?',
 	'', "\xFF", '&' x 16384;
@@ -60,7 +62,7 @@ is(body($health), "ok\n", 'health, body');
 
 my $home = get('/');
 is(status($home), 200, 'home');
-like($home, qr/chat/, 'home, body');
+like($home, qr/<title>Chatbot/, 'home, body');
 
 my $none = get('/nothing/here');
 is(status($none), 404, 'unknown path');
@@ -71,7 +73,7 @@ is(status(get('/chat/')), 404, 'unknown path below');
 for (@allowed, $sixth, $health, $home, $none) {
 	my $what = status($_) . ' ' . (header($_, 'Content-Type') // '');
 	is(header($_, 'X-Content-Type-Options'), 'nosniff', "$what, nosniff");
-	is(header($_, 'Cache-Control'), 'private', "$what, private");
+	is(header($_, 'Cache-Control'), $_ eq $home ? 'no-cache' : 'private', $what);
 	is(header($_, 'Server'), 'nginx', "$what, no version");
 }
 

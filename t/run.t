@@ -18,8 +18,8 @@ my $t = Test::Chatbot->new();
 my $dir = $t->dir . '/it';
 my @at = (port => port());
 
-system("mkdir -p $dir/t && cp -r $FindBin::Bin/lib $dir/t"
-	. " && cp $FindBin::Bin/../nginx.conf $dir") == 0 or die;
+system("cd $FindBin::Bin/.. && mkdir -p $dir/t && cp -r $FindBin::Bin/lib $dir/t"
+	. " && cp --parents -r nginx.conf docker/html $dir") == 0 or die;
 symlink "$FindBin::Bin/../build", "$dir/build" or die;
 write_env("POSTGRES_DB='my db'", 'POSTGRES_USER=me', 'POSTGRES_HOST=postgres',
 	'export REDIS_HOST=redis  # in Docker', 'OPENAI_API_KEY=');
@@ -32,7 +32,8 @@ my $said = read_file($run->{log});
 like($said, qr/OPENAI_API_KEY is not set/, 'says that there is no key');
 like($said, qr/POSTGRES_HOST=postgres is for docker-compose/, 'old .env');
 
-like(get('/', @at), qr/ 200 .*curl/s, 'help');
+like(get('/', @at), qr{ 200 .*Content-Security-Policy: .*<title>Chatbot}s,
+	'the page');
 like(get('/health', @at), qr/ 200 .*ok/s, 'health');
 like(get('/chat/', @at), qr/ 404 /, 'not found');
 
