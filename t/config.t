@@ -265,7 +265,8 @@ refuses('chatbot_param a 1; chatbot_param a 2;', 'a');
 
 refuses("chatbot_redis $_;") for '""', 'localhost', 'redis://',
 	'redis://me:secret@host:99999', 'redis://me:secret@host/x',
-	'http://me:secret@host', 'unix:', 'unix:relative';
+	'redis://:p@ss/secret#1@host', 'redis+cluster://:secret@host',
+	'http://me:secret@host', 'unix:', 'unix:relative', 'unix:/a?db=1';
 refuses("chatbot_postgres $_;") for '""', 'secret', '"password=secret x=y"',
 	'postgres://me:secret@host/?x=y', 'postgres://me:secret@host:port/';
 refuses("chatbot_api_key 'sk-secret\nmore';");
@@ -365,7 +366,8 @@ unlike(without_key('chatbot_api_key "";'), qr/warn/, 'no key is wanted');
 		qr/test is successful/, 'OPENAI_BASE_URL, by default');
 }
 
-for ([REDIS_URL => 'redis://me:secret@host/x'], [REDIS_PORT => 'secret'],
+for ([REDIS_URL => 'redis://me:secret@host/x'],
+	[REDIS_URL => 'redis://:secret/x@host'], [REDIS_PORT => 'secret'],
 	[REDIS_PORT => 2 ** 32 + 6379], [POSTGRES_PORT => 'tcp://secret:5432'],
 	[DATABASE_URL => 'postgres://me:secret@host/?x=y'],
 	[OPENAI_MODEL => "\xff secret"], [OPENAI_MODEL => "secret \xff"],

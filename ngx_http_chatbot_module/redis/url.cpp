@@ -39,11 +39,13 @@ const char* parse_user(std::string_view text, RedisSettings& settings)
 {
     const auto colon = text.find(':');
     if (colon == text.npos || colon + 1 == text.size()) {
-        return "no password after the user";
+        return "no password before the \"@\"; a password without a user is "
+               "written \":password@host\"";
     }
     if (!percent_decode(text.substr(0, colon), settings.user) ||
         !percent_decode(text.substr(colon + 1), settings.password)) {
-        return "invalid escape in user or password";
+        return "invalid escape in user or password, where a \"%\" is written "
+               "\"%25\"";
     }
 
     return nullptr;
@@ -57,13 +59,15 @@ const char* parse_host(std::string_view text, RedisSettings& settings)
         if (end == text.npos) {
             return "invalid IPv6 address";
         }
+    } else if (end != text.npos && text.find(':', end + 1) != text.npos) {
+        return "invalid host; an IPv6 address is written \"[::1]\"";
     }
 
     settings.host = text.substr(0, end);
     if (settings.host.empty()) {
         return "no host";
     }
-    if (settings.host.find_first_of("?#") != std::string::npos) {
+    if (settings.host.find_first_of("#@ \t\r\n") != std::string::npos) {
         return "invalid host";
     }
     if (end == text.npos) {
@@ -80,6 +84,80 @@ const char* parse_host(std::string_view text, RedisSettings& settings)
     return nullptr;
 }
 
+// Reads what comes after redis:// or rediss://.
+const char* parse_tcp(std::string_view text, RedisSettings& settings)
+{
+    const auto slash = std::min(text.find('/'), text.size());
+    std::string_view authority = text.substr(0, slash);
+    std::string_view db = text.substr(slash);
+
+    // "redis://:se/cret@host" would be the host "" and the port "se"
+    if (db.find('@') != db.npos) {
+        return "invalid \"/\" in the user or password, where a \"/\" is "
+               "written \"%2F\"";
+    }
+
+    const auto at = authority.rfind('@');
+    if (at != authority.npos) {
+        if (auto wrong = parse_user(authority.substr(0, at), settings)) {
+            return wrong;
+        }
+        authority.remove_prefix(at + 1);
+    }
+    if (authority.find(',') != authority.npos) {
+        return "several hosts, of which one is supported";
+    }
+    if (authority.find('?') != authority.npos || db.find('?') != db.npos) {
+        return "\"?\" and parameters are not supported; the database is "
+               "written \"redis://host/1\"";
+    }
+    if (auto wrong = parse_host(authority, settings)) {
+        return wrong;
+    }
+
+    take_prefix(db, "/");
+    if (!db.empty() &&
+        !read_number(db, 0, std::numeric_limits<int>::max(), settings.db)) {
+        return "invalid database number";
+    }
+
+    return nullptr;
+}
+
+const char* parse_unix(std::string_view path, RedisSettings& settings)
+{
+    if (path.find('?') != path.npos) {
+        return "\"?\" and parameters such as \"db\" are not supported with "
+               "\"unix:\"; use \"redis://host/1\"";
+    }
+    if (path.find('@') != path.npos) {
+        return "user and password are not supported with \"unix:\"; use "
+               "\"redis://:password@host\"";
+    }
+    if (!path.starts_with('/')) {
+        return "no absolute path after \"unix:\"";
+    }
+
+    settings.path = path;
+    return nullptr;
+}
+
+const char* wrong_scheme(std::string_view url)
+{
+    const auto scheme = url.substr(0, url.find("://"));
+    if (scheme.size() == url.size()) {
+        return "no \"redis://\" at the start";
+    }
+    for (auto several : {"cluster", "sentinel"}) {
+        if (scheme.find(several) != scheme.npos) {
+            return "cluster and sentinel are not supported; use \"redis://\" "
+                   "and the host of a single server";
+        }
+    }
+
+    return "neither redis://, rediss:// nor unix: at the start";
+}
+
 }  // namespace
 
 const char* parse_redis_url(const std::string& url, RedisSettings& settings)
@@ -88,49 +166,26 @@ const char* parse_redis_url(const std::string& url, RedisSettings& settings)
     parsed.timeout_ms = settings.timeout_ms;
 
     std::string_view text = url;
+    const char* wrong = nullptr;
     if (take_prefix(text, "unix:")) {
-        if (!text.starts_with('/')) {
-            return "no absolute path";
-        }
-        parsed.path = text;
-        settings = parsed;
-        return nullptr;
-    }
-
-    parsed.tls = take_prefix(text, "rediss://");
-    if (!parsed.tls && !take_prefix(text, "redis://")) {
-        return "neither redis://, rediss:// nor unix:";
-    }
-
-#if !__has_include(<hiredis/hiredis_ssl.h>)
-    if (parsed.tls) {
-        return "this build of hiredis has no TLS";
-    }
+        wrong = parse_unix(text, parsed);
+    } else if (take_prefix(text, "redis://")) {
+        wrong = parse_tcp(text, parsed);
+    } else if (take_prefix(text, "rediss://")) {
+        parsed.tls = true;
+#if __has_include(<hiredis/hiredis_ssl.h>)
+        wrong = parse_tcp(text, parsed);
+#else
+        wrong = "this build of hiredis has no TLS";
 #endif
-
-    const auto slash = std::min(text.find('/'), text.size());
-    std::string_view authority = text.substr(0, slash);
-    std::string_view db = text.substr(slash);
-
-    const auto at = authority.rfind('@');
-    if (at != authority.npos) {
-        if (auto wrong = parse_user(authority.substr(0, at), parsed)) {
-            return wrong;
-        }
-        authority.remove_prefix(at + 1);
-    }
-    if (auto wrong = parse_host(authority, parsed)) {
-        return wrong;
+    } else {
+        wrong = wrong_scheme(text);
     }
 
-    take_prefix(db, "/");
-    if (!db.empty() &&
-        !read_number(db, 0, std::numeric_limits<int>::max(), parsed.db)) {
-        return "invalid database number";
+    if (!wrong) {
+        settings = parsed;
     }
-
-    settings = parsed;
-    return nullptr;
+    return wrong;
 }
 
 }  // namespace chatbot
