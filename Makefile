@@ -90,8 +90,7 @@ $(module): $(tree)/objs/Makefile FORCE
 core_sources := $(filter-out ngx_http_chatbot_module/nginx/%,$(sources))
 core_objects := $(core_sources:ngx_http_chatbot_module/%.cpp=$(tree)/objs/addon/%.o)
 unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*/*.cpp))
-libraries = hiredis libpq libcjson libcurl libutf8proc openssl \
-	$(shell pkg-config --exists hiredis_ssl && echo hiredis_ssl)
+libraries = hiredis libpq libcjson libcurl libutf8proc openssl
 
 $(BUILD)/unit_tests: $(unit_objects) $(core_objects)
 	$(CXX) $(ld_opt) -o $@ $^ -lgtest_main -lgtest \

@@ -393,6 +393,7 @@ sub sent {
 	my $request = ($t->openai->requests)[-1];
 	my %json = %{$request->{json}};
 	my ($model, $messages) = delete @json{qw/ model messages /};
+	delete @json{qw/ stream stream_options /};
 
 	return join ' ', $request->{path} =~ s{/chat/completions$}{}r, $model,
 		$messages->[0]{content}, '[' . join(' ', map { "$_ $json{$_}" }

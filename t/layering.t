@@ -10,12 +10,15 @@ use Test::More;
 
 BEGIN { use FindBin; chdir("$FindBin::Bin/../ngx_http_chatbot_module"); }
 
+my $network = qr{^<(arpa|netinet|sys)/|^<(netdb|poll|unistd)\.h>$};
+
 my %may_include = (
 	text     => qr{^<(utf8proc\.h|openssl/evp\.h|cjson/cJSON\.h)>$},
 	core     => qr{^"text/},
 	journal  => qr{^"text/|^<(fcntl|unistd|sys/\w+)\.h>$},
-	redis    => qr{^"(core|text)/|^<(hiredis/|openssl/|poll\.h)},
+	redis    => qr{^"(core|text)/|^<(hiredis|openssl)/|$network},
 	openai   => qr{^"(core|text)/|^<curl/},
+	reactor  => qr{^"(redis|openai|core|text)/|$network},
 	postgres => qr{^"(core|text)/|^<(libpq-fe|poll|signal)\.h>$},
 	nginx    => qr{.},
 );

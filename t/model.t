@@ -101,8 +101,7 @@ is($asked->{headers}{authorization}, 'Bearer sk-test', 'key');
 like($asked->{headers}{'content-type'}, qr{^application/json}, 'type');
 is(messages($asked), 'system: You are a helpful assistant. user: hi',
 	'messages');
-is_deeply([sort keys %{$asked->{json}}], [qw/ messages model /],
-	'nothing else');
+is_deeply([sort keys %{$asked->{json}}], [qw/ messages model stream stream_options /], 'nothing else');
 
 # models
 
@@ -194,7 +193,7 @@ for my $how ('refusal', 'finish length', 'finish content_filter') {
 	like(ask("[$how]"), qr/chatbot; fwd=miss\r.*"api"/s, "[$how], again");
 }
 
-like(ask('[finish stop]'), qr/stored\r.*"api"/s, '[finish stop]');
+like(ask('[finish stop]'), qr/fwd=miss\r.*"api"/s, '[finish stop]');
 like(ask('[finish stop]'), qr/hit.*"cache"/s, '[finish stop], kept');
 like(ask('[refusal]'), qr/"response": "I'm sorry/, 'the refusal');
 
@@ -220,7 +219,7 @@ like(ask('[cut 300]'), qr/"answer/, 'cut');
 
 my $log = $t->error_log;
 like($log, qr/\[error\].*$_/, "error log: $_")
-	for 'answered 500', 'no JSON', 'without choices', 'sent nothing for 500 ms',
+	for 'answered 500', 'no JSON', 'without text', 'sent nothing for 500 ms',
 		'no answer within 1000 ms', 'could not be reached within 200 ms';
 
 done_testing();

@@ -8,12 +8,12 @@ namespace chatbot {
 
 namespace {
 
-// Time that the model's own timeout gets to come back before the conductor
-// answers for it.
+// Time that the reactor's own timeouts get before the conductor answers for it.
 constexpr int grace_ms = 1000;
 
-constexpr int min_backoff_ms = 100;
-constexpr int max_backoff_ms = 5000;
+constexpr std::size_t max_portion = 256 * 1024;  // bytes of answers
+
+constexpr int client_closed_request = 499;  // nginx's own
 
 constexpr const char* unrecordable =
     "The request cannot be recorded at the moment.";
@@ -25,20 +25,17 @@ Reply refusal(const char* detail, const char* reason = "")
     return reply;
 }
 
-Reply too_many()
-{
-    return refusal("Too many requests are in progress.",
-                   "\"chatbot_max_in_flight\" is reached");
-}
-
 }  // namespace
 
 struct Conductor::Seat {
     Waiter* waiter;  // null: gone
     Record record;
     std::size_t journal;
+    std::size_t reserved;  // bytes in the journal
     std::uint64_t since_ms;
     bool stream;
+    bool joined = false;  // in mid-flight, and not yet told of the text
+    Flight* flight{};     // until it is settled
     CacheStatus status = CacheStatus::none;
     std::shared_ptr<const Reply> reply{};  // once it is settled
 };
@@ -47,17 +44,16 @@ struct Conductor::Flight {
     FlightId id;
     const Route& route;
     std::optional<Key> key;
-    bool asking = false;                // the model was asked
-    std::uint64_t deadline_ms = never;  // of lookup or model
+    std::uint64_t deadline_ms = never;
+    bool heard = false;  // the reactor was told to hand on pieces
     std::list<Seat> seats{};
-    std::string received{};  // in pieces
+    std::shared_ptr<Answer> answer = std::make_shared<Answer>();  // so far
 };
 
-Conductor::Conductor(Services& services, std::size_t caches,
-                     std::size_t journals, std::size_t max_in_flight)
+Conductor::Conductor(Services& services, std::size_t journals,
+                     std::size_t max_in_flight)
     : services_(services),
       max_in_flight_(max_in_flight),
-      caches_(caches),
       lines_(journals)
 {
 }
@@ -69,20 +65,13 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
                                 bool stream) noexcept
 {
     std::list<Seat> seats;
-    seats.push_back({&waiter, std::move(record), route.journal,
+    auto reserved = record.request_text.size() + answer_room;
+    seats.push_back({&waiter, std::move(record), route.journal, reserved,
                      services_.now_ms(), stream});
     auto& seat = seats.back();
     ++in_flight_;
 
-    std::optional<Reply> refused;
-    if (route.journal != Route::none && !services_.has_room(route.journal)) {
-        // What room is left belongs to those who were let in.
-        seat.journal = Route::none;
-        refused = refusal(unrecordable);
-    } else if (in_flight_ > max_in_flight_) {
-        refused = too_many();
-    }
-    if (refused) {
+    if (auto refused = refuse(seat, route)) {
         settle(seats, std::move(*refused));
         services_.settle_soon();
         return &seat;
@@ -91,36 +80,48 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
     if (route.cache_lock && key) {
         auto it = open_.find({&route, *key});
         if (it != open_.end()) {
-            auto& flight = *it->second;
-            seat.status = CacheStatus::collapsed;
-            if (stream && !flight.received.empty()) {
-                waiter.on_piece(flight.received);
-            }
-            flight.seats.splice(flight.seats.end(), seats);
+            join(*it->second, seats);
             return &seat;
         }
     }
 
-    auto& flight = take_off(route, key);
-    seat.status = CacheStatus::miss;
-    flight.seats.splice(flight.seats.end(), seats);
-
-    if (may_cache(flight)) {
-        look_up(flight);
-    } else {
-        ask_model(flight);
-    }
-
+    take_off(route, key, seats);
     return &seat;
 }
 
-void Conductor::leave(Seat* seat)
+// Why the request is not let in.
+std::optional<Reply> Conductor::refuse(Seat& seat, const Route& route)
 {
-    seat->waiter = nullptr;
+    if (route.journal != Route::none &&
+        !services_.reserve(route.journal, seat.reserved)) {
+        seat.journal = Route::none;
+        return refusal(unrecordable);
+    }
+    if (in_flight_ > max_in_flight_) {
+        return refusal("Too many requests are in progress.",
+                       "\"chatbot_max_in_flight\" is reached");
+    }
+    return std::nullopt;
 }
 
-Conductor::Flight& Conductor::take_off(const Route& route,
-                                       std::optional<Key> key)
+void Conductor::join(Flight& flight, std::list<Seat>& seats)
+{
+    auto& seat = seats.back();
+    seat.status = CacheStatus::collapsed;
+    seat.flight = &flight;
+
+    if (seat.stream && !std::exchange(flight.heard, true)) {
+        services_.listen(flight.id);
+    } else if (seat.stream && !flight.answer->text.empty()) {
+        seat.joined = true;
+        joined_.push_back(flight.id);
+        services_.settle_soon();
+    }
+    flight.seats.splice(flight.seats.end(), seats);
+}
+
+void Conductor::take_off(const Route& route, std::optional<Key> key,
+                         std::list<Seat>& seats)
 {
     auto id = ++last_id_;
     auto& flight =
@@ -129,68 +130,67 @@ Conductor::Flight& Conductor::take_off(const Route& route,
         open_.emplace(Topic{&route, *key}, &flight);
     }
 
-    return flight;
+    auto& seat = seats.back();
+    seat.status = CacheStatus::miss;
+    seat.flight = &flight;
+    flight.heard = seat.stream;
+
+    Errand errand;
+    errand.call.flight = id;
+    errand.call.settings = route.model;
+    errand.call.question = seat.record.request_text;
+    errand.call.listen = seat.stream;
+    if (route.cache != Route::none && key) {
+        errand.cache = route.cache;
+        errand.key = *key;
+        errand.cache_valid_s = route.cache_valid_s;
+    }
+
+    flight.seats.splice(flight.seats.end(), seats);
+    flight.deadline_ms = services_.now_ms() + route.cache_timeout_ms +
+                         route.model->timeout_ms + grace_ms;
+    wake_at(flight.deadline_ms);
+    services_.send(std::move(errand));
 }
 
-bool Conductor::may_cache(const Flight& flight) const
+void Conductor::leave(Seat* seat)
 {
-    auto cache = flight.route.cache;
-    return !closing_ && flight.key && cache != Route::none &&
-           !caches_[cache].down;
-}
+    seat->waiter = nullptr;
 
-void Conductor::look_up(Flight& flight)
-{
-    CacheItem item;
-    item.kind = CacheItem::Kind::lookup;
-    item.flight = flight.id;
-    item.key = *flight.key;
-
-    if (!services_.ask_cache(flight.route.cache, std::move(item))) {
-        ask_model(flight);
+    auto flight = seat->flight;
+    if (!flight || !flight->route.cancel_abandoned ||
+        std::any_of(flight->seats.begin(), flight->seats.end(),
+                    [](const auto& other) { return other.waiter; })) {
         return;
     }
 
-    flight.deadline_ms = services_.now_ms() + flight.route.cache_timeout_ms;
-    wake_at(flight.deadline_ms);
+    close_to_joiners(*flight);
+    services_.cancel(flight->id);
 }
 
-void Conductor::ask_model(Flight& flight)
+std::string_view Conductor::text(const Seat* seat)
 {
-    if (closing_) {
-        return;  // close() tells what becomes of it
-    }
+    return seat->flight ? std::string_view(seat->flight->answer->text)
+                        : std::string_view();
+}
 
-    ModelCall call;
-    call.flight = flight.id;
-    call.settings = flight.route.model;
-    call.question = flight.seats.front().record.request_text;
-    call.stream = std::any_of(flight.seats.begin(), flight.seats.end(),
-                              [](const auto& seat) { return seat.stream; });
-    flight.asking = true;
-
-    if (!services_.ask_model(std::move(call))) {
-        land(flight, too_many());
-        services_.settle_soon();
+// A flight that was given up may still land when another took its place.
+void Conductor::close_to_joiners(const Flight& flight)
+{
+    if (!flight.key) {
         return;
     }
 
-    flight.deadline_ms =
-        services_.now_ms() + flight.route.model->timeout_ms + grace_ms;
-    wake_at(flight.deadline_ms);
+    auto it = open_.find({&flight.route, *flight.key});
+    if (it != open_.end() && it->second == &flight) {
+        open_.erase(it);
+    }
 }
 
 // Answers all who wait, and lets go of them: the flight itself may go on.
 void Conductor::dismiss(Flight& flight, Reply reply)
 {
-    // A flight that was given up may still land when another took its place.
-    if (flight.key) {
-        auto it = open_.find({&flight.route, *flight.key});
-        if (it != open_.end() && it->second == &flight) {
-            open_.erase(it);
-        }
-    }
-
+    close_to_joiners(flight);
     settle(flight.seats, std::move(reply));
 }
 
@@ -205,6 +205,7 @@ void Conductor::settle(std::list<Seat>& seats, Reply reply)
     auto shared = std::make_shared<const Reply>(std::move(reply));
     for (auto& seat : seats) {
         seat.reply = shared;
+        seat.flight = nullptr;
         if (shared->hit) {
             seat.status = CacheStatus::hit;
         }
@@ -212,142 +213,42 @@ void Conductor::settle(std::list<Seat>& seats, Reply reply)
     settled_.splice(settled_.end(), seats);
 }
 
-void Conductor::on_cache(std::size_t cache, std::vector<CacheItem>& batch)
-{
-    for (auto& item : batch) {
-        if (item.kind == CacheItem::Kind::store) {
-            continue;  // Redis may be full and answer lookups all the same
-        }
-
-        if (item.status == CacheItem::Status::unavailable) {
-            on_unavailable(cache, item.kind == CacheItem::Kind::probe);
-        } else {
-            caches_[cache] = {};
-        }
-        if (item.kind == CacheItem::Kind::lookup) {
-            on_lookup(item);
-        }
-    }
-
-    on_settle();
-}
-
-void Conductor::on_lookup(CacheItem& item)
-{
-    auto flight = find(item.flight);
-    if (!flight || flight->asking) {
-        return;
-    }
-
-    if (item.status != CacheItem::Status::hit) {
-        ask_model(*flight);
-        return;
-    }
-
-    auto age_s = services_.time_s() - item.answer.created;
-    auto left_s = flight->route.cache_valid_s - age_s;
-
-    Reply reply;
-    reply.hit = true;
-    reply.ttl_s = static_cast<int>(
-        std::clamp<std::int64_t>(left_s, 0, flight->route.cache_valid_s));
-    reply.answer = std::move(item.answer);
-    land(*flight, std::move(reply));
-}
-
-// A cache that is down is not asked; probes at growing intervals find out when
-// it is back.
-void Conductor::on_unavailable(std::size_t cache, bool probed)
-{
-    auto& health = caches_[cache];
-    if (health.down && !probed) {
-        return;  // a probe is under way, or to come
-    }
-
-    health.down = true;
-    health.backoff_ms =
-        std::clamp(2 * health.backoff_ms, min_backoff_ms, max_backoff_ms);
-    health.probe_ms = services_.now_ms() + health.backoff_ms;
-    wake_at(health.probe_ms);
-
-    // Those whose lookup is still queued need not wait for it.
-    for (auto it = flights_.begin(); it != flights_.end();) {
-        auto& flight = (it++)->second;  // which may land
-        if (!flight.asking && flight.route.cache == cache) {
-            ask_model(flight);
-        }
-    }
-}
-
-void Conductor::probe(std::size_t cache)
-{
-    CacheItem item;
-    item.kind = CacheItem::Kind::probe;
-    if (!services_.ask_cache(cache, std::move(item))) {
-        on_unavailable(cache, true);
-    }
-}
-
-void Conductor::store(const Flight& flight, const Answer& answer)
-{
-    CacheItem item;
-    item.kind = CacheItem::Kind::store;
-    item.key = *flight.key;
-    item.expire_s = flight.route.cache_valid_s;
-    item.answer = answer;
-    item.answer.created = services_.time_s();  // the model's clock may be off
-
-    // Refused only if Redis is far behind; then the answer is asked for again.
-    (void)services_.ask_cache(flight.route.cache, std::move(item));
-}
-
-void Conductor::on_model(std::vector<ModelEvent> events,
-                         std::vector<ModelCall>& refused)
+void Conductor::on_events(std::vector<FlightEvent> events)
 {
     for (auto& event : events) {
-        on_event(event);
-    }
-
-    for (auto& call : refused) {
-        auto flight = find(call.flight);
-        if (flight && !closing_) {
-            land(*flight, too_many());
+        if (auto flight = find(event.flight)) {
+            event.kind == FlightEvent::Kind::piece
+                ? on_piece(*flight, event.piece)
+                : on_end(*flight, event);
         }
     }
 
     on_settle();
 }
 
-void Conductor::on_event(ModelEvent& event)
+void Conductor::on_piece(Flight& flight, const std::string& piece)
 {
-    auto flight = find(event.flight);
-    if (!flight) {
-        return;
-    }
-
-    if (event.kind == ModelEvent::Kind::piece) {
-        flight->received += event.piece;
-        for (auto& seat : flight->seats) {
-            if (seat.stream && seat.waiter) {
-                seat.waiter->on_piece(event.piece);
-            }
+    flight.answer->text += piece;
+    for (auto& seat : flight.seats) {
+        seat.joined = false;
+        if (seat.stream && seat.waiter) {
+            seat.waiter->on_text();
         }
-        return;
     }
+}
 
+void Conductor::on_end(Flight& flight, FlightEvent& event)
+{
     Reply reply;
-    reply.upstream_ms = event.duration_ms;
+    reply.hit = event.kind == FlightEvent::Kind::hit;
+    reply.ttl_s = event.ttl_s;
+    reply.upstream_ms = reply.hit ? -1 : event.duration_ms;
     reply.problem = std::move(event.problem);
-
-    if (event.kind == ModelEvent::Kind::answered) {
-        reply.stored = event.answer.complete && may_cache(*flight);
-        if (reply.stored) {
-            store(*flight, event.answer);
-        }
-        reply.answer = std::move(event.answer);
+    if (event.kind != FlightEvent::Kind::failed) {
+        *flight.answer = std::move(event.answer);
+        reply.answer = flight.answer;
     }
-
-    land(*flight, std::move(reply));
+    land(flight, std::move(reply));
 }
 
 void Conductor::wake_at(std::uint64_t when_ms)
@@ -358,29 +259,21 @@ void Conductor::wake_at(std::uint64_t when_ms)
     }
 }
 
-// Most lookups are over long before their deadlines.  So these are kept in no
-// order, and all are looked at when the earliest that was set has come, even if
-// its flight has landed.
+// Flights are over long before their deadlines.  So these are kept in no order,
+// and all are looked at when the earliest that was set has come, even if its
+// flight has landed.
 void Conductor::on_timer()
 {
     auto now_ms = services_.now_ms();
     auto next_ms = never;
     timer_ms_ = never;
 
-    for (auto it = flights_.begin(); it != flights_.end();) {
-        auto& flight = (it++)->second;  // which may land
+    for (auto& [id, flight] : flights_) {
         if (flight.deadline_ms <= now_ms) {
             on_deadline(flight);
         } else {
             next_ms = std::min(next_ms, flight.deadline_ms);
         }
-    }
-    for (std::size_t i = 0; i < caches_.size(); ++i) {
-        if (caches_[i].probe_ms <= now_ms) {
-            caches_[i].probe_ms = never;
-            probe(i);
-        }
-        next_ms = std::min(next_ms, caches_[i].probe_ms);
     }
 
     wake_at(next_ms);
@@ -389,21 +282,18 @@ void Conductor::on_timer()
 
 void Conductor::on_deadline(Flight& flight)
 {
-    if (!flight.asking) {
-        ask_model(flight);
-        return;
-    }
-
     Reply reply;
     reply.problem = {504, "The model did not answer in time.",
-                     "the model's thread did not answer in time"};
+                     "the reactor's thread did not answer in time"};
     flight.deadline_ms = never;
     dismiss(flight, std::move(reply));
 }
 
 void Conductor::on_settle()
 {
-    auto settled = std::exchange(settled_, {});
+    tell_joined();
+
+    auto settled = take_portion();
     write_records(settled);
 
     for (auto& seat : settled) {
@@ -412,34 +302,78 @@ void Conductor::on_settle()
             waiter->on_answer(*seat.reply, seat.status);
         }
     }
+
+    if (!settled_.empty()) {
+        services_.settle_soon();
+    }
 }
 
-// One write for each journal.  Who cannot be recorded gets a 503.
-void Conductor::write_records(std::list<Seat>& settled)
+// Some of those who are answered: many long answers at once would hold up all
+// other requests of the worker.
+std::list<Conductor::Seat> Conductor::take_portion()
 {
-    constexpr int client_closed_request = 499;  // nginx's own
+    std::size_t bytes = 0;
+    auto end = settled_.begin();
+    while (end != settled_.end() && bytes < max_portion) {
+        const auto& answer = (end++)->reply->answer;
+        bytes += answer ? answer->text.size() : 0;
+    }
 
-    for (auto& seat : settled) {
-        if (seat.journal == Route::none) {
+    std::list<Seat> portion;
+    portion.splice(portion.end(), settled_, settled_.begin(), end);
+    return portion;
+}
+
+void Conductor::tell_joined()
+{
+    for (auto id : std::exchange(joined_, {})) {
+        auto flight = find(id);
+        if (!flight) {
             continue;
         }
+        for (auto& seat : flight->seats) {
+            if (std::exchange(seat.joined, false) && seat.waiter) {
+                seat.waiter->on_text();
+            }
+        }
+    }
+}
 
-        auto& record = seat.record;
-        auto& reply = seat.reply;
-        auto& problem = reply->problem;
-        record.status = problem ? "error" : reply->hit ? "cached" : "success";
-        record.response_text =
-            problem ? "Error: " + problem.detail : reply->answer.text;
-        record.http_status = !seat.waiter ? client_closed_request
-                             : problem    ? problem.status
-                                          : 200;
-        record.model = reply->answer.model;
-        record.prompt_tokens = reply->answer.prompt_tokens;
-        record.completion_tokens = reply->answer.completion_tokens;
-        record.cache_status = to_string(seat.status);
-        record.duration_ms =
-            static_cast<int>(services_.now_ms() - seat.since_ms);
-        append_line(lines_[seat.journal], record);
+// Fills in what the answer says.
+void Conductor::complete(Seat& seat)
+{
+    const auto& reply = *seat.reply;
+    auto& record = seat.record;
+
+    record.cache_status = to_string(seat.status);
+    record.duration_ms = static_cast<int>(services_.now_ms() - seat.since_ms);
+    if (reply.problem) {
+        record.status = "error";
+        record.response_text = "Error: " + reply.problem.detail;
+        record.http_status = reply.problem.status;
+    } else {
+        record.status = reply.hit ? "cached" : "success";
+        record.response_text = reply.answer->text;
+        record.http_status = 200;
+        record.model = reply.answer->model;
+        record.prompt_tokens = reply.answer->prompt_tokens;
+        record.completion_tokens = reply.answer->completion_tokens;
+    }
+    if (!seat.waiter) {
+        record.http_status = client_closed_request;
+    }
+}
+
+// One write for each journal.  A request that cannot be recorded is answered
+// with 503.
+void Conductor::write_records(std::list<Seat>& settled)
+{
+    for (auto& seat : settled) {
+        if (seat.journal != Route::none) {
+            complete(seat);
+            append_line(lines_[seat.journal], seat.record);
+            services_.release(seat.journal, seat.reserved);
+        }
     }
 
     for (std::size_t journal = 0; journal < lines_.size(); ++journal) {
@@ -463,7 +397,6 @@ void Conductor::write_records(std::list<Seat>& settled)
 
 void Conductor::leave_all()
 {
-    closing_ = true;
     for (auto& [id, flight] : flights_) {
         for (auto& seat : flight.seats) {
             seat.waiter = nullptr;
@@ -480,7 +413,9 @@ void Conductor::close()
         dismiss(flight, refusal("The server was stopped."));
     }
     flights_.clear();
-    on_settle();
+    while (!settled_.empty()) {
+        on_settle();
+    }
 }
 
 Conductor::Flight* Conductor::find(FlightId id)

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/errands.hpp"
 #include "core/exchange.hpp"
 #include "core/record.hpp"
 
@@ -21,7 +22,7 @@ namespace chatbot {
 // Where the questions of one location go.  Belongs to the configuration: made
 // once, then only read, and alive as long as the worker process.
 struct Route {
-    static constexpr std::size_t none = static_cast<std::size_t>(-1);
+    static constexpr std::size_t none = Errand::no_cache;
 
     const ModelSettings* model = nullptr;
     std::size_t cache = none;    // which of the caches
@@ -29,26 +30,26 @@ struct Route {
     int cache_timeout_ms = 250;
     int cache_valid_s = 3600;
     bool cache_lock = true;
+    bool cancel_abandoned = false;  // a call whose last waiter left
 
     bool operator==(const Route&) const = default;
 };
 
 // What a waiter gets.
 struct Reply {
-    Answer answer;         // if there is no problem
-    Problem problem;       // if it is set
-    bool hit = false;      // the answer is the cache's
-    bool stored = false;   // the answer goes to the cache
-    int ttl_s = 0;         // of a hit: how long it stays valid
+    std::shared_ptr<const Answer> answer;  // null if there is a problem
+    Problem problem;                       // if it is set
+    bool hit = false;                      // the answer is the cache's
+    int ttl_s = 0;                         // of a hit: how long it stays valid
     int upstream_ms = -1;  // how long the model took; -1: it was not asked
 };
 
 // Who waits for an answer.
 class Waiter {
 public:
-    // What the model wrote since the last piece.  Only called for those who
-    // asked for a stream, always before on_answer().
-    virtual void on_piece(std::string_view piece) = 0;
+    // There is more text than before, see Conductor::text().  Only for those
+    // who asked for a stream, always before on_answer().
+    virtual void on_text() = 0;
 
     // The end.  The conductor no longer knows this waiter when it calls this.
     virtual void on_answer(const Reply& reply, CacheStatus status) = 0;
@@ -57,12 +58,16 @@ protected:
     ~Waiter() = default;
 };
 
-// The Conductor knows what happens next to each question: cache, model, record,
-// answer.
+// The Conductor knows what happens next to each question: ask, record, answer.
 //
-// A *flight* is what is known of one question on its way.  Equal questions join
-// the flight that is there, so they are asked once.  A waiter that leaves is
-// taken off its flight; the flight goes on, since its answer is paid for.
+// A *flight* is what is known of one question on its way: who waits, and the
+// text received so far.  Equal questions join the flight that is there, so they
+// are asked once.  If a waiter leaves, its flight continues, since the answer
+// is paid for.
+//
+// Text is pulled: a waiter is told that there is more and keeps an offset into
+// the one text of its flight, which the answer then takes over.  So a slow
+// client, one that joined late and a cached answer are the same code.
 //
 // Threads:  everything happens on the event loop.
 // Memory:   where there is none left, the process ends; what it recorded is
@@ -80,9 +85,6 @@ public:
         // Monotonic, in milliseconds.
         virtual std::uint64_t now_ms() = 0;
 
-        // Seconds since the epoch.
-        virtual std::int64_t time_s() = 0;
-
         // on_timer() is to be called at this time (of now_ms()), instead of
         // the time that was set before.
         virtual void set_timer(std::uint64_t when_ms) = 0;
@@ -90,12 +92,17 @@ public:
         // on_settle() is to be called soon.
         virtual void settle_soon() = 0;
 
-        // False: too many wait; the item is as it was.
-        virtual bool ask_model(ModelCall&& call) = 0;
-        virtual bool ask_cache(std::size_t cache, CacheItem&& item) = 0;
+        // To the reactor: see Errands.
+        virtual void send(Errand&& errand) = 0;
+        virtual void listen(FlightId flight) = 0;
+        virtual void cancel(FlightId flight) = 0;
 
-        // Whether records can be made; makes whole lines durable.
-        virtual bool has_room(std::size_t journal) = 0;
+        // Room in the journal for a record of about so many bytes; false: there
+        // is none.  Each reservation is released once.
+        virtual bool reserve(std::size_t journal, std::size_t bytes) = 0;
+        virtual void release(std::size_t journal, std::size_t bytes) = 0;
+
+        // Makes whole lines durable; false: none of them is.
         virtual bool record(std::size_t journal, std::string_view lines) = 0;
 
     protected:
@@ -105,7 +112,7 @@ public:
     // Names a waiter's place on its flight, from ask() until on_answer().
     struct Seat;
 
-    Conductor(Services& services, std::size_t caches, std::size_t journals,
+    Conductor(Services& services, std::size_t journals,
               std::size_t max_in_flight);
     ~Conductor();
 
@@ -122,22 +129,24 @@ public:
     // 499, once its flight has ended.
     void leave(Seat* seat);
 
+    // What the model wrote by now; valid until the next call of a member.
+    [[nodiscard]] static std::string_view text(const Seat* seat);
+
     // How many questions have no answer yet, those whose waiter left included.
     [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
 
-    void on_cache(std::size_t cache, std::vector<CacheItem>& batch);
-
-    // `refused` are calls that could not be handed to the model.
-    void on_model(std::vector<ModelEvent> events,
-                  std::vector<ModelCall>& refused);
+    void on_events(std::vector<FlightEvent> events);
     void on_timer();
     void on_settle();
 
-    // The process is about to end: first all waiters are gone and nothing more
-    // is asked; then, when no more results will come, what has no answer is
-    // recorded as failed.
+    // The process is about to end: first all waiters are gone; then, when no
+    // more results will come, what has no answer is recorded as failed.
     void leave_all();
     void close();
+
+    // What is reserved in the journal for an answer.  A larger one is recorded
+    // too, unless the disk is full.
+    static constexpr std::size_t answer_room = 16 * 1024;
 
 private:
     struct Flight;
@@ -161,41 +170,34 @@ private:
     static constexpr std::uint64_t never =
         std::numeric_limits<std::uint64_t>::max();
 
-    // What is known of a cache's health.
-    struct Cache {
-        bool down = false;
-        int backoff_ms = 0;
-        std::uint64_t probe_ms = never;  // when to ask if it is back
-    };
-
-    Flight& take_off(const Route& route, std::optional<Key> key);
-    void look_up(Flight& flight);
-    void ask_model(Flight& flight);
+    [[nodiscard]] std::optional<Reply> refuse(Seat& seat, const Route& route);
+    void join(Flight& flight, std::list<Seat>& seats);
+    void take_off(const Route& route, std::optional<Key> key,
+                  std::list<Seat>& seats);
+    void close_to_joiners(const Flight& flight);
     void land(Flight& flight, Reply reply);
     void dismiss(Flight& flight, Reply reply);
     void settle(std::list<Seat>& seats, Reply reply);
-    void store(const Flight& flight, const Answer& answer);
-    void on_lookup(CacheItem& item);
-    void on_event(ModelEvent& event);
-    void on_unavailable(std::size_t cache, bool probed);
-    void probe(std::size_t cache);
+    void on_piece(Flight& flight, const std::string& piece);
+    void on_end(Flight& flight, FlightEvent& event);
     void wake_at(std::uint64_t when_ms);
     void on_deadline(Flight& flight);
+    void tell_joined();
+    [[nodiscard]] std::list<Seat> take_portion();
+    void complete(Seat& seat);
     void write_records(std::list<Seat>& settled);
-    [[nodiscard]] bool may_cache(const Flight& flight) const;
     [[nodiscard]] Flight* find(FlightId id);
 
     Services& services_;
     const std::size_t max_in_flight_;
 
-    bool closing_ = false;
     std::size_t in_flight_ = 0;
     FlightId last_id_ = 0;
     std::unordered_map<FlightId, Flight> flights_;
     std::unordered_map<Topic, Flight*, TopicHash> open_;  // to join
-    std::vector<Cache> caches_;
     std::vector<std::string> lines_;  // of each journal, while settling
     std::list<Seat> settled_;         // answered, but not yet recorded
+    std::vector<FlightId> joined_;    // by who wants the text written so far
     std::uint64_t timer_ms_ = never;  // what it is set to
 };
 

@@ -83,9 +83,10 @@ struct ModelSettings {
     std::vector<std::pair<std::string, std::string>> params;  // name, JSON text
     std::size_t answer_max_size = 1024 * 1024;                // bytes
     int connect_timeout_ms = 5000;
-    int read_timeout_ms = 60000;  // between two bytes of a reply
-    int timeout_ms = 120000;      // in all, retries included
+    int read_timeout_ms = 120000;  // between two bytes of a reply
+    int timeout_ms = 300000;       // in all, retries included
     int retries = 2;
+    bool stream = true;  // always asked for; else only if somebody listens
     bool ssl_verify = true;
     std::string ssl_trusted_certificate;  // a file; empty: the system's CAs
 
@@ -97,33 +98,21 @@ struct ModelCall {
     FlightId flight = 0;
     const ModelSettings* settings = nullptr;
     std::string question;
-    bool stream = false;  // somebody wants the answer piece by piece
+    bool listen = false;  // somebody wants the answer piece by piece
 };
 
-// What became of a call: any number of pieces (if `stream`), then exactly one
-// `answered` or `failed`.
-struct ModelEvent {
-    enum class Kind { piece, answered, failed };
+// What became of a flight, as the reactor tells the conductor: any number of
+// pieces (if somebody listens), then exactly one of the others.
+struct FlightEvent {
+    enum class Kind { piece, hit, answered, failed };
 
     FlightId flight = 0;
     Kind kind = Kind::failed;
     std::string piece;    // piece: what the model wrote since the last one
-    Answer answer;        // answered: with the whole text
+    Answer answer;        // hit, answered: with the whole text
+    int ttl_s = 0;        // hit: how long the answer stays fresh
     Problem problem;      // failed
-    int duration_ms = 0;  // answered, failed: since the call was taken
-};
-
-// A command to Redis, and its result.
-struct CacheItem {
-    enum class Kind { lookup, store, probe };
-    enum class Status { unavailable, miss, hit, done };
-
-    Kind kind = Kind::lookup;
-    FlightId flight = 0;  // lookup
-    Key key{};            // lookup, store
-    int expire_s = 0;     // store
-    Answer answer;        // store: what to keep; lookup: what was found, if hit
-    Status status = Status::unavailable;  // out
+    int duration_ms = 0;  // answered, failed: since the model was asked
 };
 
 }  // namespace chatbot

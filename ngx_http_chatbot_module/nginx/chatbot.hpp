@@ -15,7 +15,7 @@ extern ngx_module_t ngx_http_chatbot_module;
 #include <string_view>
 #include <vector>
 
-#include "redis/cache.hpp"
+#include "redis/url.hpp"
 #include "core/conductor.hpp"
 #include "core/exchange.hpp"
 
@@ -146,7 +146,7 @@ public:
     }
     ~Request();
 
-    void on_piece(std::string_view piece) override;
+    void on_text() override;
     void on_answer(const Reply& reply, CacheStatus status) override;
 
     // Looks the question up and asks it, or fails at once; in each case the
@@ -161,7 +161,6 @@ public:
     bool asked = false;
     bool answered = false;  // by an answer of ours, not by a problem
     bool hit = false;
-    bool stored = false;
     int ttl_s = 0;
     int upstream_ms = -1;
     CacheStatus cache_status = CacheStatus::none;
@@ -227,7 +226,7 @@ void exit_worker(ngx_cycle_t* cycle);
 
 // To the conductor of this worker process.
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record);
+                     Record record, bool stream = false);
 void leave(Conductor::Seat* seat);
 
 }  // namespace chatbot

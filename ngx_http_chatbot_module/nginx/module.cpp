@@ -137,8 +137,8 @@ try {
                               1024 * 1024);
     ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
                               5000);
-    ngx_conf_merge_msec_value(conf->read_timeout, prev->read_timeout, 60000);
-    ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 120000);
+    ngx_conf_merge_msec_value(conf->read_timeout, prev->read_timeout, 120000);
+    ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 300000);
     ngx_conf_merge_value(conf->retries, prev->retries, 2);
     ngx_conf_merge_value(conf->ssl_verify, prev->ssl_verify, 1);
     ngx_conf_merge_str_value(conf->ssl_trusted_certificate,

@@ -83,7 +83,7 @@ std::string cache_status(const Request& request)
     if (request.cache_status == CacheStatus::collapsed) {
         return "chatbot; fwd=miss; collapsed";
     }
-    return request.stored ? "chatbot; fwd=miss; stored" : "chatbot; fwd=miss";
+    return "chatbot; fwd=miss";
 }
 
 }  // namespace
@@ -234,7 +234,7 @@ void Request::fail(Problem wrong)
     ngx_http_finalize_request(r_, problem.status);
 }
 
-void Request::on_piece(std::string_view) {}
+void Request::on_text() {}
 
 void Request::on_answer(const Reply& reply, CacheStatus status)
 {
@@ -249,7 +249,6 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
     ngx_http_set_log_request(c->log, r_);
 
     hit = reply.hit;
-    stored = reply.stored;
     ttl_s = reply.ttl_s;
     upstream_ms = reply.upstream_ms;
     cache_status = status;
@@ -258,10 +257,10 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
         fail(reply.problem);
     } else {
         answered = true;
-        model = reply.answer.model;
-        prompt_tokens = reply.answer.prompt_tokens;
-        completion_tokens = reply.answer.completion_tokens;
-        ngx_http_finalize_request(r_, send_answer(reply.answer));
+        model = reply.answer->model;
+        prompt_tokens = reply.answer->prompt_tokens;
+        completion_tokens = reply.answer->completion_tokens;
+        ngx_http_finalize_request(r_, send_answer(*reply.answer));
     }
 
     // `this` may be gone.

@@ -11,7 +11,12 @@ extern "C" {
 #include <sanitizer/tsan_interface.h>
 #endif
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cstdint>
 #include <functional>
+#include <stdexcept>
 #include <utility>
 
 namespace chatbot {
@@ -88,6 +93,57 @@ private:
     const std::function<void()> handler_;
     ngx_connection_t connection_{};
     ngx_event_t event_{};
+};
+
+// Tells the event loop from another thread that there is something to do.
+//
+// Threads:  raise() on any thread, everything else on the event loop.
+class Signal {
+public:
+    // `handler` is called once for any number of raise() before it.  Throws
+    // std::runtime_error where descriptors or nginx's connections are short.
+    explicit Signal(std::function<void()> handler)
+        : handler_(std::move(handler)),
+          fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))
+    {
+        connection_ =
+            fd_ == -1 ? nullptr : ngx_get_connection(fd_, ngx_cycle->log);
+        if (!connection_) {
+            close(fd_);
+            throw std::runtime_error("no connection for an eventfd");
+        }
+
+        auto event = connection_->read;
+        connection_->data = this;
+        event->log = ngx_cycle->log;
+        event->handler = [](ngx_event_t* ready) noexcept {
+            auto c = static_cast<ngx_connection_t*>(ready->data);
+            static_cast<Signal*>(c->data)->on_raised();
+        };
+        if (ngx_add_event(event, NGX_READ_EVENT, NGX_CLEAR_EVENT) != NGX_OK) {
+            ngx_close_connection(connection_);
+            throw std::runtime_error("an eventfd cannot be watched");
+        }
+    }
+
+    ~Signal() { ngx_close_connection(connection_); }
+
+    Signal(const Signal&) = delete;
+    Signal& operator=(const Signal&) = delete;
+
+    void raise() const noexcept
+    {
+        const std::uint64_t one = 1;
+        (void)!write(fd_, &one, sizeof(one));
+    }
+
+private:
+    // Edge-triggered: the counter need not be read.
+    void on_raised() { handler_(); }
+
+    const std::function<void()> handler_;
+    const int fd_;
+    ngx_connection_t* connection_;
 };
 
 // Work that nginx's thread pool does again and again, one at a time.

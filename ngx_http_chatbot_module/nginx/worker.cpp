@@ -1,70 +1,58 @@
 #include "nginx/chatbot.hpp"
 
+#include <sys/resource.h>
+
 #include <exception>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include "text/unicode.hpp"
-#include "core/lane.hpp"
-#include "openai/transfers.hpp"
 #include "nginx/log.hpp"
+#include "reactor/reactor.hpp"
 #include "nginx/task.hpp"
 
-// The life of a worker process: its clients, their lanes, and the conductor
-// between them.
+// The life of a worker process: its conductor, the reactor's thread, and the
+// logs.
 
 namespace chatbot {
 
 namespace {
 
-[[nodiscard]] bool goes_on(const ModelOpenai& model)
+// Of the descriptors that a process may have, half are for clients, and some
+// for files and for whatever else there is.
+std::size_t max_connections()
 {
-    return model.in_flight() != 0;
-}
+    constexpr std::size_t others = 64;
 
-[[nodiscard]] bool goes_on(const RedisCache&)
-{
-    return false;
-}
-
-// A lane whose batches are run() by a client in nginx's thread pool.
-template <class Client, class Item>
-class PooledLane {
-public:
-    PooledLane(ngx_thread_pool_t* pool, Client& client, std::size_t max_waiting,
-               typename Lane<Item>::Done done)
-        : task_(
-              pool, [this, &client] { client.run(*batch_); },
-              [this, &client] { lane_.finished(goes_on(client)); }),
-          lane_(
-              max_waiting,
-              [this](auto& batch) {
-                  batch_ = &batch;
-                  return task_.post();
-              },
-              std::move(done))
-    {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) == -1 ||
+        limit.rlim_cur == RLIM_INFINITY) {
+        return std::numeric_limits<std::size_t>::max();
     }
+    const auto descriptors = static_cast<std::size_t>(limit.rlim_cur);
+    return descriptors > 4 * others ? (descriptors - others) / 2 : others;
+}
 
-    [[nodiscard]] bool push(Item&& item) { return lane_.push(std::move(item)); }
-    [[nodiscard]] bool busy() const { return lane_.busy(); }
-    void pool_is_gone() { task_.pool_is_gone(); }
-    void finish_now() { task_.finish_now(); }
-
-private:
-    typename Lane<Item>::Batch* batch_ = nullptr;  // while the task is busy
-    Task task_;
-    Lane<Item> lane_;
-};
+// When the reactor's thread shall leave: nginx waits for it before it exits.
+Reactor::Stop stop_reactor()
+{
+    return is_stopping() ? Reactor::Stop::at_once
+           : ngx_exiting ? Reactor::Stop::when_done
+                         : Reactor::Stop::no;
+}
 
 class Worker final : public Conductor::Services {
 public:
     explicit Worker(const MainConf& conf)
-        : conductor_(*this, conf.caches.size(), conf.logs.size(),
-                     conf.max_in_flight),
-          model_lane_(conf.thread_pool, model_, conf.max_in_flight,
-                      [this](auto& refused) { on_model(refused); }),
+        : conductor_(*this, conf.logs.size(), conf.max_in_flight),
+          signal_([this] { on_signal(); }),
+          reactor_(conf.caches, max_connections(), stop_reactor,
+                   [this] { signal_.raise(); }),
+          task_(
+              conf.thread_pool, [this] { reactor_.run(); },
+              [this] { on_returned(); }),
+          flush_([this] { flush(); }),
           timer_([this] {
               conductor_.on_timer();
               hold();
@@ -74,9 +62,6 @@ public:
               hold();
           })
     {
-        for (std::size_t i = 0; i < conf.caches.size(); ++i) {
-            caches_.push_back(std::make_unique<Cache>(*this, conf, i));
-        }
         make_logs(conf);
         hold();
     }
@@ -84,16 +69,11 @@ public:
     // The thread pool is gone, having run what was posted.
     ~Worker()
     {
-        for (auto& cache : caches_) {
-            cache->lane.pool_is_gone();
-        }
-        model_lane_.pool_is_gone();
+        task_.pool_is_gone();
 
         conductor_.leave_all();
-        for (auto& cache : caches_) {
-            cache->lane.finish_now();
-        }
-        model_lane_.finish_now();
+        task_.finish_now();
+        on_signal();
         conductor_.close();
 
         for (auto& log : logs_) {
@@ -105,9 +85,10 @@ public:
     Worker& operator=(const Worker&) = delete;
 
     Conductor::Seat* ask(Waiter& waiter, const Route& route,
-                         std::optional<Key> key, Record record)
+                         std::optional<Key> key, Record record, bool stream)
     {
-        auto seat = conductor_.ask(waiter, route, key, std::move(record));
+        auto seat =
+            conductor_.ask(waiter, route, key, std::move(record), stream);
         hold();
         return seat;
     }
@@ -115,7 +96,6 @@ public:
     void leave(Conductor::Seat* seat) { conductor_.leave(seat); }
 
     std::uint64_t now_ms() override { return ngx_current_msec; }
-    std::int64_t time_s() override { return ngx_time(); }
 
     void set_timer(std::uint64_t when_ms) override
     {
@@ -125,26 +105,32 @@ public:
 
     void settle_soon() override { settle_.post(); }
 
-    bool ask_model(ModelCall&& call) override
+    void send(Errand&& errand) override
     {
-        auto turning = model_lane_.busy();
-        if (!model_lane_.push(std::move(call))) {
-            return false;
-        }
-        if (turning) {
-            model_.wake();
-        }
-        return true;
+        reactor_.post(std::move(errand));
+        flush_.post();
     }
 
-    bool ask_cache(std::size_t cache, CacheItem&& item) override
+    void listen(FlightId flight) override
     {
-        return caches_[cache]->lane.push(std::move(item));
+        reactor_.post_listen(flight);
+        flush_.post();
     }
 
-    bool has_room(std::size_t journal) override
+    void cancel(FlightId flight) override
     {
-        return logs_[journal]->has_room();
+        reactor_.post_cancel(flight);
+        flush_.post();
+    }
+
+    bool reserve(std::size_t journal, std::size_t bytes) override
+    {
+        return logs_[journal]->reserve(bytes);
+    }
+
+    void release(std::size_t journal, std::size_t bytes) override
+    {
+        logs_[journal]->release(bytes);
     }
 
     bool record(std::size_t journal, std::string_view lines) override
@@ -153,22 +139,6 @@ public:
     }
 
 private:
-    struct Cache {
-        Cache(Worker& worker, const MainConf& conf, std::size_t index)
-            : client(conf.caches[index], is_stopping),
-              lane(conf.thread_pool, client, 2 * conf.max_in_flight,
-                   [this, &worker, index](auto& batch) {
-                       log_notices(client.take_notices());
-                       worker.conductor_.on_cache(index, batch);
-                       worker.hold();
-                   })
-        {
-        }
-
-        RedisCache client;
-        PooledLane<RedisCache, CacheItem> lane;
-    };
-
     void make_logs(const MainConf& conf)
     {
         if (!conf.journal) {
@@ -187,11 +157,29 @@ private:
         }
     }
 
-    void on_model(std::vector<ModelCall>& refused)
+    // At the end of a turn of the event loop: all that it brought goes to the
+    // reactor at once.
+    void flush()
     {
-        log_notices(model_.take_notices());
-        conductor_.on_model(model_.take_events(), refused);
+        reactor_.flush();
+        if (!task_.busy()) {
+            (void)task_.post();  // without a pool, ~Worker() tells the end
+        }
+    }
+
+    void on_signal()
+    {
+        auto [events, notices] = reactor_.take_events();
+        log_notices(notices);
+        conductor_.on_events(std::move(events));
         hold();
+    }
+
+    void on_returned()
+    {
+        if (reactor_.has_work()) {
+            (void)task_.post();
+        }
     }
 
     // nginx ends a worker on its way out when no timer holds it.
@@ -202,10 +190,11 @@ private:
     }
 
     Conductor conductor_;
-    ModelOpenai model_;
-    PooledLane<ModelOpenai, ModelCall> model_lane_;
-    std::vector<std::unique_ptr<Cache>> caches_;
+    Signal signal_;
+    Reactor reactor_;
+    Task task_;
     std::vector<std::unique_ptr<LogLane>> logs_;
+    Event flush_;
     Event timer_;
     Event settle_;
 };
@@ -244,9 +233,9 @@ void exit_worker(ngx_cycle_t*)
 }
 
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record)
+                     Record record, bool stream)
 {
-    return worker->ask(waiter, route, key, std::move(record));
+    return worker->ask(waiter, route, key, std::move(record), stream);
 }
 
 void leave(Conductor::Seat* seat)

@@ -11,12 +11,12 @@
 namespace chatbot {
 namespace {
 
-using Clock = Attempt::Clock;
 using std::chrono::milliseconds;
 
 constexpr auto max_upstream_delay = std::chrono::seconds(60);
 constexpr auto done_grace = std::chrono::seconds(1);  // for the reply to end
 constexpr auto max_rounding = milliseconds(20);       // of libcurl's timeouts
+constexpr long max_idle_s = 3600;  // libcurl's own limit is 118 s
 constexpr int default_retry_after_s = 5;
 constexpr int max_retry_after_s = 24 * 60 * 60;
 constexpr std::size_t max_header_size = 256 * 1024;
@@ -35,9 +35,14 @@ std::string_view host_of(std::string_view url)
     return url.substr(url.rfind('@') + 1);
 }
 
+std::string upstream(const ModelSettings& settings)
+{
+    return "upstream " + std::string(host_of(settings.url));
+}
+
 std::string upstream(const Attempt& attempt)
 {
-    return "upstream " + std::string(host_of(attempt.settings.url));
+    return upstream(attempt.settings);
 }
 
 // What a client is told: the reason is none of its business.
@@ -80,11 +85,6 @@ bool is_event_stream(const Attempt& attempt)
     constexpr std::string_view type = "text/event-stream";
     const char* value = header(attempt, "Content-Type");
     return value && curl_strnequal(value, type.data(), type.size());
-}
-
-bool is_done(const Attempt& attempt)
-{
-    return attempt.reader && attempt.reader->done();
 }
 
 std::optional<double> number(const char* text)
@@ -336,10 +336,15 @@ int on_connected(void* data, char*, char*, int, int) noexcept
     return CURL_PREREQFUNC_OK;
 }
 
-std::size_t on_header(char*, std::size_t, std::size_t size, void* data) noexcept
-{
+std::size_t on_header(char* line, std::size_t, std::size_t size,
+                      void* data) noexcept
+try {
     Attempt& attempt = *static_cast<Attempt*>(data);
     attempt.last_byte = Clock::now();
+    if (attempt.header_size == 0) {
+        attempt.http1 = curl_strnequal(line, "HTTP/1", 6);
+        attempt.on_progress();
+    }
     attempt.header_size += size;
     if (attempt.header_size > max_header_size) {
         attempt.stop = Attempt::Stop::headers_too_large;
@@ -347,6 +352,8 @@ std::size_t on_header(char*, std::size_t, std::size_t size, void* data) noexcept
     }
 
     return size;
+} catch (...) {
+    return 0;
 }
 
 std::size_t on_body(char* bytes, std::size_t, std::size_t size,
@@ -366,11 +373,8 @@ try {
     }
 
     if (attempt.reader) {
-        const bool usable = attempt.reader->feed({bytes, size}, attempt.piece);
-        if (!attempt.stream) {
-            attempt.piece.clear();
-        }
-        if (!usable) {
+        attempt.on_progress();
+        if (!attempt.reader->feed({bytes, size})) {
             attempt.stop = Attempt::Stop::bad_stream;
             return 0;
         }
@@ -425,6 +429,19 @@ Problem make_problem(int status, std::string reason)
     return problem;
 }
 
+bool is_done(const Attempt& attempt)
+{
+    return attempt.reader && attempt.reader->done();
+}
+
+Outcome unreachable(const ModelSettings& settings, const std::string& reason)
+{
+    Outcome outcome;
+    outcome.retry = true;
+    outcome.problem = make_problem(503, upstream(settings) + ": " + reason);
+    return outcome;
+}
+
 void prepare(Attempt& attempt, std::string body, CURLSH* share)
 {
     const ModelSettings& settings = attempt.settings;
@@ -445,6 +462,7 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
 
     set(CURLOPT_ERRORBUFFER, attempt.error);
     set(CURLOPT_SHARE, share);
+    set(CURLOPT_RESOLVE, attempt.resolved.get());
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_QUICK_EXIT, 1L);  // do not wait for a resolver given up
 
@@ -453,6 +471,7 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
     set(CURLOPT_PIPEWAIT, https ? 1L : 0L);
     set(CURLOPT_TCP_KEEPALIVE, 1L);
+    set(CURLOPT_MAXAGE_CONN, max_idle_s);
     set(CURLOPT_CONNECTTIMEOUT_MS, long{settings.connect_timeout_ms});
     set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(left.count())));
 

@@ -4,12 +4,14 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "core/exchange.hpp"
+#include "core/poller.hpp"
 #include "openai/protocol.hpp"
 
 namespace chatbot {
@@ -32,8 +34,6 @@ using List = std::unique_ptr<curl_slist, ListDeleter>;
 // Ownership:  `settings` outlive it.  From prepare() on libcurl points into it:
 //             it stays where it is, and outlives the transfer.
 struct Attempt {
-    using Clock = std::chrono::steady_clock;
-
     // Why the rest of the reply is not read.
     enum class Stop { none, headers_too_large, body_too_large, bad_stream };
 
@@ -53,7 +53,11 @@ struct Attempt {
     Easy easy;
     const ModelSettings& settings;
     const Clock::time_point deadline;
-    const bool stream;  // the answer is wanted piece by piece
+    const bool stream;  // a stream is asked for
+
+    // Set before prepare(), if at all.
+    std::shared_ptr<curl_slist> resolved;  // the host's addresses
+    std::function<void()> on_progress;     // called when something has come
 
     // Written by prepare(), then read by libcurl.
     List headers;
@@ -66,9 +70,9 @@ struct Attempt {
     bool sent = false;  // at least begun: it may cost money from now on
     Stop stop = Stop::none;
     std::size_t header_size = 0;
+    bool http1 = false;  // the reply is one of HTTP/1
     std::string reply;
     std::optional<StreamReader> reader;  // instead of `reply`
-    std::string piece;  // what the reader gave, if `stream`: for the taking
 };
 
 // How an attempt ended.
@@ -85,7 +89,14 @@ struct Outcome {
 void prepare(Attempt& attempt, std::string body, CURLSH* share);
 
 // When to give it up, if nothing comes until then.
-[[nodiscard]] Attempt::Clock::time_point expiry(const Attempt& attempt);
+[[nodiscard]] Clock::time_point expiry(const Attempt& attempt);
+
+// Whether the answer's end was seen; what follows means nothing.
+[[nodiscard]] bool is_done(const Attempt& attempt);
+
+// The host cannot be reached, for a reason that libcurl was not asked for.
+[[nodiscard]] Outcome unreachable(const ModelSettings& settings,
+                                  const std::string& reason);
 
 // To be called once, when the transfer has ended with `code`, or is given up
 // (CURLE_OPERATION_TIMEDOUT).

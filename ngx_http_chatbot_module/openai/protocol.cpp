@@ -269,7 +269,7 @@ ReplyError read_error(int status, std::string_view body)
             .reason = reason.empty() ? loggable(body) : reason};
 }
 
-bool StreamReader::feed(std::string_view bytes, std::string& piece)
+bool StreamReader::feed(std::string_view bytes)
 {
     // The whole answer in one event, each byte escaped as \u00XX, and its
     // frame.
@@ -293,7 +293,7 @@ bool StreamReader::feed(std::string_view bytes, std::string& piece)
 
         after_cr_ = bytes[end] == '\r';
         bytes.remove_prefix(end + 1);
-        take_line(piece);
+        take_line();
         line_.clear();
     }
     return !problem_;
@@ -313,12 +313,12 @@ std::optional<Answer> StreamReader::finish(Problem& problem)
 
 // An event is some lines "data:..." and an empty line; other fields and
 // comments, which start with a colon, mean nothing here.
-void StreamReader::take_line(std::string& piece)
+void StreamReader::take_line()
 {
     static constexpr auto field = "data:"sv;
 
     if (line_.empty()) {
-        take_event(piece);
+        take_event();
         data_.clear();
     } else if (line_.starts_with(field)) {
         data_.append(line_, field.size());
@@ -326,7 +326,7 @@ void StreamReader::take_line(std::string& piece)
     }
 }
 
-void StreamReader::take_event(std::string& piece)
+void StreamReader::take_event()
 {
     auto data = trim(data_);
     if (data.empty()) {
@@ -356,8 +356,8 @@ void StreamReader::take_event(std::string& piece)
     auto refusal = string_or_empty(delta, "refusal");
     refused_ = refused_ || !refusal.empty();
 
-    take_text(read_content(delta), piece);
-    take_text(refusal, piece);
+    take_text(read_content(delta));
+    take_text(refusal);
 
     auto finish_reason = string_or_empty(choice, "finish_reason");
     if (!finish_reason.empty()) {
@@ -365,7 +365,7 @@ void StreamReader::take_event(std::string& piece)
     }
 }
 
-void StreamReader::take_text(std::string_view text, std::string& piece)
+void StreamReader::take_text(std::string_view text)
 {
     auto solid = trim(text);
     if (answer_.text.empty()) {
@@ -380,7 +380,6 @@ void StreamReader::take_text(std::string_view text, std::string& piece)
             static_cast<std::size_t>(solid.data() + solid.size() - text.data());
         blank_ += text.substr(0, end);
         answer_.text += blank_;
-        piece += blank_;
         blank_ = text.substr(end);
     }
 

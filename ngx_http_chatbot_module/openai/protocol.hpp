@@ -53,11 +53,13 @@ public:
     {
     }
 
-    // Appends to `piece` what can be handed on: all text but white space that
-    // may turn out to be the answer's end (and leading white space).  Returns
-    // false once the stream is not worth reading on: broken, an error event,
-    // or larger than max_size; then finish() says why.
-    [[nodiscard]] bool feed(std::string_view bytes, std::string& piece);
+    // Returns false once the stream is not worth reading on: broken, an error
+    // event, or larger than max_size; then finish() says why.
+    [[nodiscard]] bool feed(std::string_view bytes);
+
+    // What can be handed on by now: all text but leading white space, and white
+    // space that may turn out to be the answer's end.  It only grows.
+    [[nodiscard]] const std::string& text() const { return answer_.text; }
 
     // Whether the model has finished, so that finish() tells what it said, even
     // if the reply is broken off now.
@@ -74,9 +76,9 @@ public:
     [[nodiscard]] std::optional<Answer> finish(Problem& problem);
 
 private:
-    void take_line(std::string& piece);
-    void take_event(std::string& piece);
-    void take_text(std::string_view text, std::string& piece);
+    void take_line();
+    void take_event();
+    void take_text(std::string_view text);
 
     const std::size_t max_size_;
     std::string line_;       // the one not yet ended

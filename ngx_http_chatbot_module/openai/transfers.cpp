@@ -5,38 +5,43 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <list>
+#include <deque>
 #include <map>
 #include <new>
+#include <queue>
 #include <random>
 #include <string>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "openai/attempt.hpp"
+#include "openai/multis.hpp"
 #include "openai/protocol.hpp"
 
 namespace chatbot {
 namespace {
 
-using Clock = Attempt::Clock;
 using std::chrono::milliseconds;
 
 constexpr auto missing_model_rest = std::chrono::hours(1);
-constexpr auto timeout_check_interval = milliseconds(20);
-constexpr std::size_t max_idle_handles = 128;
+constexpr std::size_t max_idle_handles = 1024;
 
-struct MultiDeleter {
-    void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-};
 struct ShareDeleter {
     void operator()(CURLSH* share) const { curl_share_cleanup(share); }
 };
-
-using Multi = std::unique_ptr<CURLM, MultiDeleter>;
 using Share = std::unique_ptr<CURLSH, ShareDeleter>;
 
-// A question, from run() to its last event.
+// What a call does.
+enum class Stage {
+    resolving,     // the address of the host is looked up
+    queued,        // for one of the connections there may be
+    transferring,  // an attempt is under way
+    resting,       // until the next attempt
+    ending,        // soon told, or tried again
+};
+
+// A question, from ask() to its last event.
 struct Call {
     Call(ModelCall&& what, std::vector<const std::string*>&& which)
         : ask(std::move(what)),
@@ -54,126 +59,194 @@ struct Call {
     std::size_t model = 0;                   // the one asked now
     int retries = 0;
     int attempts = 0;
-    bool handed_on = false;  // the client has seen a piece: no way back
-    std::unique_ptr<Attempt> attempt;  // null while it waits for a retry
-    std::list<Call>::iterator self;
+
+    Stage stage = Stage::resolving;
+    Clock::time_point due;  // when the stage has ended, or takes too long
+    Clock::time_point alarm = Clock::time_point::max();  // the earliest set
+    Outcome outcome;                                     // while ending
+    std::unique_ptr<Attempt> attempt;                    // while transferring
+    Multi* multi = nullptr;                              // of the attempt
+    std::size_t told = 0;  // bytes of the answer; if any, there is no way back
 };
 
-Problem out_of_memory()
+Outcome out_of_memory()
 {
-    return make_problem(503, "no memory for a call of the model");
+    Outcome outcome;
+    outcome.problem = make_problem(503, "no memory for a call of the model");
+    return outcome;
+}
+
+Outcome canceled()
+{
+    Outcome outcome;
+    outcome.problem.status = 499;
+    outcome.problem.detail = "The client left.";
+    return outcome;
 }
 
 }  // namespace
 
-class ModelOpenai::Impl {
+class Transfers::Impl {
 public:
-    Impl();
+    Impl(Poller& poller, Resolver& resolver, std::size_t max_connections,
+         Tell tell);
     ~Impl();
 
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
-    void run(std::vector<ModelCall>& calls);
-    void wake() { curl_multi_wakeup(multi_.get()); }
-    std::size_t in_flight() const { return calls_.size(); }
+    void ask(ModelCall&& ask);
+    void listen(FlightId flight);
+    void cancel(FlightId flight);
+    void flush();
+    Clock::time_point deadline() const;
+    void on_time(Clock::time_point now);
 
-    std::vector<ModelEvent> take_events() { return std::exchange(events_, {}); }
+    std::size_t in_flight() const { return calls_.size(); }
     std::vector<Notice> take_notices() { return std::exchange(notices_, {}); }
 
 private:
     // Its url, key and name: "missing" may mean that the key has no access.
     using MissingModel = std::tuple<std::string, std::string, std::string>;
 
-    void take(ModelCall& ask);
+    struct Alarm {
+        Clock::time_point at;
+        FlightId flight;
+
+        bool operator>(const Alarm& other) const { return at > other.at; }
+    };
+
     std::vector<const std::string*> models_of(const ModelSettings&) const;
     bool is_missing(const MissingModel& model) const;
-    void move();
-    void wait();
-    void start_due();
-    void check_timeouts();
+    Call* find(FlightId flight);
+    Origin& origin_of(const Call& call);
+
+    void set_stage(Call& call, Stage stage, Clock::time_point due);
+    void set_alarm(Call& call, Clock::time_point at);
+    void on_alarm(Call& call);
     void start(Call& call);
+    void on_resolved(FlightId flight, const Resolver::Result& result);
+    void transfer(Call& call);
+    void prepare_attempt(Call& call, const Origin& origin);
+    void start_queued();
+
+    void on_moved();
+    void learn_http1(const Call& call);
     void ended(Call& call, CURLcode code);
     bool goes_on(Call& call, const Outcome& outcome);
     bool ask_other_model(Call& call, const Outcome& outcome);
     bool ask_again(Call& call, const Outcome& outcome);
     milliseconds backoff(int retries);
+    Easy take_handle();
     void drop_attempt(Call& call) noexcept;
 
-    // Without memory for these, nobody could be told anything.
-    void finish(Call& call, Outcome&& outcome) noexcept;
-    void hand_on_pieces() noexcept;
-    void hand_on(Call& call) noexcept;
+    void end_soon(Call& call, Outcome&& outcome);
+    void end(Call& call, Outcome&& outcome);
+    void finish(Call& call, Outcome&& outcome);
+    void hand_on(Call& call);
+
+    Resolver& resolver_;
+    const Tell tell_;
 
     // Destroyed from the bottom up: libcurl wants it in this order.
     Share share_;
-    Multi multi_;
+    Multis multis_;
     std::vector<Easy> idle_;
-    std::list<Call> calls_;
+    std::unordered_map<FlightId, Call> calls_;
 
-    std::multimap<Clock::time_point, Call*> waiting_;    // for a retry
+    std::unordered_map<std::string, Origin> origins_;  // by base URL
+    std::vector<FlightId> touched_;                    // since the last move
+    std::deque<FlightId> queue_;
+    std::priority_queue<Alarm, std::vector<Alarm>, std::greater<>> alarms_;
     std::map<MissingModel, Clock::time_point> missing_;  // until then
-    Clock::time_point next_timeout_check_;
     std::minstd_rand random_{std::random_device{}()};
-
-    std::vector<ModelEvent> events_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     std::vector<Notice> notices_;
 };
 
-ModelOpenai::Impl::Impl()
+Transfers::Impl::Impl(Poller& poller, Resolver& resolver,
+                      std::size_t max_connections, Tell tell)
+    : resolver_(resolver),
+      tell_(std::move(tell)),
+      share_((curl_global_init(CURL_GLOBAL_DEFAULT), curl_share_init())),
+      multis_(
+          poller, max_connections, [this] { on_moved(); },
+          [this](CURL* easy, CURLcode code) {
+              Call* call;
+              curl_easy_getinfo(easy, CURLINFO_PRIVATE, &call);
+              ended(*call, code);
+          })
 {
-    static const CURLcode initialized = curl_global_init(CURL_GLOBAL_DEFAULT);
-
-    if (initialized == CURLE_OK) {
-        share_.reset(curl_share_init());
-        multi_.reset(curl_multi_init());
-    }
-    if (!share_ || !multi_) {
+    if (!share_) {
         throw std::bad_alloc();
     }
 
     idle_.reserve(max_idle_handles);
-
-    // A multi shares all but these by itself.
     curl_share_setopt(share_.get(), CURLSHOPT_SHARE,
                       CURL_LOCK_DATA_SSL_SESSION);
 }
 
-ModelOpenai::Impl::~Impl()
+Transfers::Impl::~Impl()
 {
-    for (Call& call : calls_) {
+    *alive_ = false;
+    for (auto& [flight, call] : calls_) {
         drop_attempt(call);
     }
 }
 
-void ModelOpenai::Impl::run(std::vector<ModelCall>& calls)
+void Transfers::Impl::ask(ModelCall&& ask)
 {
-    for (ModelCall& call : calls) {
-        take(call);
-    }
-    calls.clear();
+    const auto flight = ask.flight;
+    auto models = models_of(*ask.settings);
+    start(calls_.try_emplace(flight, std::move(ask), std::move(models))
+              .first->second);
+}
 
-    move();
-    if (events_.empty() && !calls_.empty()) {
-        wait();
-        move();
+// What was received by now is told with the next bytes, or with the end.
+void Transfers::Impl::listen(FlightId flight)
+{
+    if (Call* call = find(flight)) {
+        call->ask.listen = true;
+        touched_.push_back(flight);
     }
 }
 
-void ModelOpenai::Impl::take(ModelCall& ask)
-try {
-    auto models = models_of(*ask.settings);
-    Call& call = calls_.emplace_back(std::move(ask), std::move(models));
-    call.self = std::prev(calls_.end());
-    start(call);
-} catch (const std::bad_alloc&) {
-    ModelEvent& event = events_.emplace_back();
-    event.flight = ask.flight;
-    event.problem = out_of_memory();
+void Transfers::Impl::cancel(FlightId flight)
+{
+    if (Call* call = find(flight)) {
+        end_soon(*call, canceled());
+    }
+}
+
+void Transfers::Impl::flush()
+{
+    multis_.flush();
+    on_moved();
+}
+
+Clock::time_point Transfers::Impl::deadline() const
+{
+    return alarms_.empty() ? multis_.deadline()
+                           : std::min(alarms_.top().at, multis_.deadline());
+}
+
+void Transfers::Impl::on_time(Clock::time_point now)
+{
+    multis_.on_time(now);
+
+    while (!alarms_.empty() && alarms_.top().at <= now) {
+        const Alarm alarm = alarms_.top();
+        alarms_.pop();
+        Call* call = find(alarm.flight);
+        if (call && call->alarm == alarm.at) {
+            call->alarm = Clock::time_point::max();
+            on_alarm(*call);
+        }
+    }
 }
 
 // Those known to be missing come last, so that there is always one to ask.
-std::vector<const std::string*> ModelOpenai::Impl::models_of(
+std::vector<const std::string*> Transfers::Impl::models_of(
     const ModelSettings& settings) const
 {
     std::vector<const std::string*> models;
@@ -187,133 +260,240 @@ std::vector<const std::string*> ModelOpenai::Impl::models_of(
     return models;
 }
 
-bool ModelOpenai::Impl::is_missing(const MissingModel& model) const
+bool Transfers::Impl::is_missing(const MissingModel& model) const
 {
     const auto found = missing_.find(model);
     return found != missing_.end() && Clock::now() < found->second;
 }
 
-void ModelOpenai::Impl::move()
+Call* Transfers::Impl::find(FlightId flight)
 {
-    start_due();
-
-    // What fails as a whole here shows as a timeout of the calls.
-    int running;
-    curl_multi_perform(multi_.get(), &running);
-
-    int left;
-    while (CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
-        Call* call;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call);
-        ended(*call, message->data.result);
-    }
-
-    check_timeouts();
-    hand_on_pieces();
+    const auto found = calls_.find(flight);
+    return found == calls_.end() ? nullptr : &found->second;
 }
 
-void ModelOpenai::Impl::wait()
+Origin& Transfers::Impl::origin_of(const Call& call)
 {
-    auto time = milliseconds(max_wait_ms);
-    if (!waiting_.empty()) {
-        const auto due = std::chrono::ceil<milliseconds>(
-            waiting_.begin()->first - Clock::now());
-        time = std::clamp(due, milliseconds(0), time);
-    }
-
-    curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(time.count()),
-                    nullptr);
+    const auto& url = call.settings().url;
+    const auto found = origins_.find(url);
+    return found != origins_.end()
+               ? found->second
+               : origins_.emplace(url, read_origin(url)).first->second;
 }
 
-void ModelOpenai::Impl::start_due()
+void Transfers::Impl::set_stage(Call& call, Stage stage, Clock::time_point due)
 {
-    const auto now = Clock::now();
-    while (!waiting_.empty() && waiting_.begin()->first <= now) {
-        Call& call = *waiting_.begin()->second;
-        waiting_.erase(waiting_.begin());
-        start(call);
+    call.stage = stage;
+    call.due = std::min(due, call.deadline);
+    set_alarm(call, call.due);
+}
+
+void Transfers::Impl::set_alarm(Call& call, Clock::time_point at)
+{
+    if (at < call.alarm) {
+        call.alarm = at;
+        alarms_.push({at, call.ask.flight});
     }
 }
 
-// libcurl knows no timeout between two bytes that is shorter than seconds, and
-// none at all for a call that waits for another's connection.
-void ModelOpenai::Impl::check_timeouts()
+// An alarm that comes too early is set anew: most calls end before theirs.
+void Transfers::Impl::on_alarm(Call& call)
 {
-    const auto now = Clock::now();
-    if (now < next_timeout_check_) {
+    const auto due =
+        call.stage == Stage::transferring ? expiry(*call.attempt) : call.due;
+    if (Clock::now() < due) {
+        set_alarm(call, due);
         return;
     }
-    next_timeout_check_ = now + timeout_check_interval;
 
-    for (auto next = calls_.begin(); next != calls_.end();) {
-        Call& call = *next++;
-        if (call.attempt && now >= expiry(*call.attempt)) {
+    switch (call.stage) {
+        case Stage::resolving:
+            end(call, unreachable(call.settings(),
+                                  "the name server does not answer"));
+            return;
+        case Stage::queued:
+            end(call, unreachable(call.settings(),
+                                  "no connection became free in time"));
+            return;
+        case Stage::transferring:
             ended(call, CURLE_OPERATION_TIMEDOUT);
+            return;
+        case Stage::resting:
+            start(call);
+            return;
+        case Stage::ending:
+            end(call, std::exchange(call.outcome, {}));
+            return;
+    }
+}
+
+// Begins an attempt.
+void Transfers::Impl::start(Call& call)
+{
+    const auto& origin = origin_of(call);
+    set_stage(call, Stage::resolving,
+              Clock::now() + milliseconds(call.settings().connect_timeout_ms));
+
+    if (origin.numeric) {
+        transfer(call);
+        return;
+    }
+
+    resolver_.resolve(
+        origin.host,
+        [this, alive = alive_, flight = call.ask.flight](const auto& result) {
+            if (*alive) {
+                on_resolved(flight, result);
+            }
+        });
+}
+
+void Transfers::Impl::on_resolved(FlightId flight,
+                                  const Resolver::Result& result)
+{
+    Call* call = find(flight);
+    if (!call || call->stage != Stage::resolving) {
+        return;
+    }
+
+    if (result.addresses.empty()) {
+        end_soon(*call, unreachable(call->settings(), result.error));
+        return;
+    }
+
+    set_addresses(origin_of(*call), result.addresses);
+    transfer(*call);
+}
+
+void Transfers::Impl::transfer(Call& call)
+try {
+    const auto& origin = origin_of(call);
+    Multi* multi = multis_.choose(origin);
+    if (!multi) {
+        set_stage(call, Stage::queued, call.deadline);
+        queue_.push_back(call.ask.flight);
+        return;
+    }
+
+    prepare_attempt(call, origin);
+    multi->add(call.attempt->easy.get());
+    call.multi = multi;
+    set_stage(call, Stage::transferring, expiry(*call.attempt));
+} catch (const std::bad_alloc&) {
+    end_soon(call, out_of_memory());
+}
+
+void Transfers::Impl::prepare_attempt(Call& call, const Origin& origin)
+{
+    const ModelSettings& settings = call.settings();
+    const bool stream = settings.stream || call.ask.listen;
+    call.attempt = std::make_unique<Attempt>(take_handle(), settings,
+                                             call.deadline, stream);
+    call.attempts++;
+
+    Attempt& attempt = *call.attempt;
+    attempt.resolved = origin.resolved;
+    attempt.on_progress = [this, flight = call.ask.flight] {
+        touched_.push_back(flight);
+    };
+    prepare(attempt,
+            request_body(settings, *call.models[call.model], call.ask.question,
+                         stream),
+            share_.get());
+    if (curl_easy_setopt(attempt.easy.get(), CURLOPT_PRIVATE, &call) !=
+        CURLE_OK) {
+        throw std::bad_alloc();
+    }
+}
+
+void Transfers::Impl::start_queued()
+{
+    for (auto left = queue_.size(); left > 0; left--) {
+        Call* call = find(queue_.front());
+        if (call && call->stage == Stage::queued) {
+            if (!multis_.choose(origin_of(*call))) {
+                return;
+            }
+            transfer(*call);
+        }
+        queue_.pop_front();
+    }
+}
+
+// libcurl has moved some transfers: hands on what came.
+void Transfers::Impl::on_moved()
+{
+    for (auto flight : std::exchange(touched_, {})) {
+        Call* call = find(flight);
+        if (!call || !call->attempt) {
+            continue;
+        }
+
+        if (call->attempt->http1 && origin_of(*call).may_speak_http2()) {
+            learn_http1(*call);
+        }
+        hand_on(*call);
+        if (is_done(*call->attempt)) {
+            set_alarm(*call, expiry(*call->attempt));
         }
     }
 }
 
-// Starts an attempt.
-void ModelOpenai::Impl::start(Call& call)
-try {
-    Easy easy;
-    if (!idle_.empty()) {
-        easy = std::move(idle_.back());
-        idle_.pop_back();
-    } else {
-        easy.reset(curl_easy_init());
-    }
+// An https server turns out not to speak HTTP/2: its calls that wait for one of
+// the few connections that HTTP/2 needs start anew, with one each.
+void Transfers::Impl::learn_http1(const Call& known)
+{
+    auto& origin = origin_of(known);
+    const Multi* multi = multis_.http2_multi(origin);
+    origin.http1 = true;
 
-    if (!easy) {
-        throw std::bad_alloc();
+    for (auto& [flight, call] : calls_) {
+        if (call.stage == Stage::transferring && call.multi == multi &&
+            !call.attempt->sent) {
+            call.attempts--;
+            drop_attempt(call);
+            transfer(call);
+        }
     }
-
-    const ModelSettings& settings = call.settings();
-    call.attempt = std::make_unique<Attempt>(std::move(easy), settings,
-                                             call.deadline, call.ask.stream);
-    call.attempts++;
-    prepare(*call.attempt,
-            request_body(settings, *call.models[call.model], call.ask.question,
-                         call.ask.stream),
-            share_.get());
-
-    CURL* handle = call.attempt->easy.get();
-    if (curl_easy_setopt(handle, CURLOPT_PRIVATE, &call) != CURLE_OK ||
-        curl_multi_add_handle(multi_.get(), handle) != CURLM_OK) {
-        throw std::bad_alloc();
-    }
-} catch (const std::bad_alloc&) {
-    Outcome outcome;
-    outcome.problem = out_of_memory();
-    finish(call, std::move(outcome));
 }
 
-void ModelOpenai::Impl::ended(Call& call, CURLcode code)
+// Not from within libcurl's callbacks.
+void Transfers::Impl::ended(Call& call, CURLcode code)
 {
     Outcome outcome;
     try {
+        hand_on(call);
         outcome = read_outcome(*call.attempt, code);
-        if (goes_on(call, outcome)) {
-            return;
-        }
     } catch (const std::bad_alloc&) {
-        outcome = {};
-        outcome.problem = out_of_memory();
+        outcome = out_of_memory();
     }
-
-    finish(call, std::move(outcome));
+    end(call, std::move(outcome));
+    start_queued();
 }
 
-bool ModelOpenai::Impl::goes_on(Call& call, const Outcome& outcome)
+void Transfers::Impl::end_soon(Call& call, Outcome&& outcome)
 {
-    if (outcome.answer || call.handed_on) {
+    call.outcome = std::move(outcome);
+    set_stage(call, Stage::ending, Clock::now());
+}
+
+void Transfers::Impl::end(Call& call, Outcome&& outcome)
+{
+    if (!goes_on(call, outcome)) {
+        finish(call, std::move(outcome));
+    }
+}
+
+bool Transfers::Impl::goes_on(Call& call, const Outcome& outcome)
+{
+    if (outcome.answer || call.told > 0) {
         return false;
     }
 
     return ask_other_model(call, outcome) || ask_again(call, outcome);
 }
 
-bool ModelOpenai::Impl::ask_other_model(Call& call, const Outcome& outcome)
+bool Transfers::Impl::ask_other_model(Call& call, const Outcome& outcome)
 {
     const ModelSettings& settings = call.settings();
     if (!outcome.model_missing || settings.models.size() == 1) {
@@ -340,7 +520,7 @@ bool ModelOpenai::Impl::ask_other_model(Call& call, const Outcome& outcome)
     return true;
 }
 
-bool ModelOpenai::Impl::ask_again(Call& call, const Outcome& outcome)
+bool Transfers::Impl::ask_again(Call& call, const Outcome& outcome)
 {
     if (!outcome.retry || call.retries >= call.settings().retries) {
         return false;
@@ -354,13 +534,13 @@ bool ModelOpenai::Impl::ask_again(Call& call, const Outcome& outcome)
 
     call.retries++;
     drop_attempt(call);
-    waiting_.emplace(due, &call);
+    set_stage(call, Stage::resting, due);
     return true;
 }
 
 // 0.5 s doubling to 8 s, less up to a quarter, so that those who failed
 // together do not come back together.
-milliseconds ModelOpenai::Impl::backoff(int retries)
+milliseconds Transfers::Impl::backoff(int retries)
 {
     const double base = std::min(500.0 * std::exp2(retries), 8000.0);
     std::uniform_real_distribution<double> share(0.75, 1.0);
@@ -368,20 +548,18 @@ milliseconds ModelOpenai::Impl::backoff(int retries)
 }
 
 // Tells the end of a call, and forgets it.
-void ModelOpenai::Impl::finish(Call& call, Outcome&& outcome) noexcept
+void Transfers::Impl::finish(Call& call, Outcome&& outcome)
 {
-    hand_on(call);
-
-    ModelEvent event;
+    FlightEvent event;
     event.flight = call.ask.flight;
     event.duration_ms =
         static_cast<int>((Clock::now() - call.taken) / milliseconds(1));
 
     if (outcome.answer) {
-        event.kind = ModelEvent::Kind::answered;
+        event.kind = FlightEvent::Kind::answered;
         event.answer = std::move(*outcome.answer);
     } else {
-        event.kind = ModelEvent::Kind::failed;
+        event.kind = FlightEvent::Kind::failed;
         event.problem = std::move(outcome.problem);
         if (call.attempts > 1) {
             event.problem.reason +=
@@ -389,40 +567,57 @@ void ModelOpenai::Impl::finish(Call& call, Outcome&& outcome) noexcept
         }
     }
 
-    events_.push_back(std::move(event));
     drop_attempt(call);
-    calls_.erase(call.self);
+    calls_.erase(event.flight);
+    tell_(std::move(event));
 }
 
-void ModelOpenai::Impl::hand_on_pieces() noexcept
+// Hands on what the model wrote since the last time, if somebody listens.
+void Transfers::Impl::hand_on(Call& call)
 {
-    for (Call& call : calls_) {
-        hand_on(call);
-    }
-}
-
-void ModelOpenai::Impl::hand_on(Call& call) noexcept
-{
-    if (!call.attempt || call.attempt->piece.empty()) {
+    if (!call.ask.listen || !call.attempt || !call.attempt->reader) {
         return;
     }
 
-    ModelEvent event;
+    const auto& text = call.attempt->reader->text();
+    if (text.size() == call.told) {
+        return;
+    }
+
+    FlightEvent event;
     event.flight = call.ask.flight;
-    event.kind = ModelEvent::Kind::piece;
-    event.piece = std::exchange(call.attempt->piece, {});
-    events_.push_back(std::move(event));
-    call.handed_on = true;
+    event.kind = FlightEvent::Kind::piece;
+    event.piece = text.substr(call.told);
+    call.told = text.size();
+    tell_(std::move(event));
 }
 
-void ModelOpenai::Impl::drop_attempt(Call& call) noexcept
+Easy Transfers::Impl::take_handle()
+{
+    Easy easy;
+    if (idle_.empty()) {
+        easy.reset(curl_easy_init());
+    } else {
+        easy = std::move(idle_.back());
+        idle_.pop_back();
+    }
+
+    if (!easy) {
+        throw std::bad_alloc();
+    }
+    return easy;
+}
+
+void Transfers::Impl::drop_attempt(Call& call) noexcept
 {
     if (!call.attempt) {
         return;
     }
 
     Easy easy = std::move(call.attempt->easy);
-    curl_multi_remove_handle(multi_.get(), easy.get());
+    if (call.multi) {
+        std::exchange(call.multi, nullptr)->remove(easy.get());
+    }
     curl_easy_reset(easy.get());
     call.attempt.reset();
 
@@ -431,34 +626,51 @@ void ModelOpenai::Impl::drop_attempt(Call& call) noexcept
     }
 }
 
-ModelOpenai::ModelOpenai()
-    : impl_(std::make_unique<Impl>())
+Transfers::Transfers(Poller& poller, Resolver& resolver,
+                     std::size_t max_connections, Tell tell)
+    : impl_(std::make_unique<Impl>(poller, resolver, max_connections,
+                                   std::move(tell)))
 {
 }
 
-ModelOpenai::~ModelOpenai() = default;
+Transfers::~Transfers() = default;
 
-void ModelOpenai::run(std::vector<ModelCall>& calls) noexcept
+void Transfers::ask(ModelCall&& call)
 {
-    impl_->run(calls);
+    impl_->ask(std::move(call));
 }
 
-void ModelOpenai::wake() noexcept
+void Transfers::listen(FlightId flight)
 {
-    impl_->wake();
+    impl_->listen(flight);
 }
 
-std::size_t ModelOpenai::in_flight() const
+void Transfers::cancel(FlightId flight)
+{
+    impl_->cancel(flight);
+}
+
+void Transfers::flush()
+{
+    impl_->flush();
+}
+
+Clock::time_point Transfers::deadline() const
+{
+    return impl_->deadline();
+}
+
+void Transfers::on_time(Clock::time_point now)
+{
+    impl_->on_time(now);
+}
+
+std::size_t Transfers::in_flight() const
 {
     return impl_->in_flight();
 }
 
-std::vector<ModelEvent> ModelOpenai::take_events()
-{
-    return impl_->take_events();
-}
-
-std::vector<Notice> ModelOpenai::take_notices()
+std::vector<Notice> Transfers::take_notices()
 {
     return impl_->take_notices();
 }

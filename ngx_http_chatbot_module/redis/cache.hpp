@@ -1,79 +1,89 @@
 #pragma once
 
-#include <chrono>
-#include <initializer_list>
-#include <memory>
+#include <deque>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/cache_health.hpp"
 #include "core/exchange.hpp"
-#include "redis/url.hpp"
-
-struct redisContext;
-struct redisReply;
+#include "redis/connection.hpp"
 
 namespace chatbot {
 
-// One connection to Redis.
+// Answers kept in Redis: lookups and stores, pipelined on one connection.
 //
-// Threads:  run() on a worker thread, the rest between two runs on the event
-//           loop.  SIGPIPE must be ignored.
-// Time:     a run takes at most settings.timeout_ms, whatever Redis does (name
-//           resolution excepted), and does not wait once stopping().
-// Memory:   a reply larger than max_reply_size is taken for nonsense.
-class RedisCache {
+// Threads:  all on the thread of the poller.
+// Time:     a lookup waits for settings.timeout_ms at most, whatever Redis
+//           does, and not at all while Redis is known to be down; a probe at
+//           growing intervals finds out when it is back.
+class RedisCache final : RedisConnection::Owner {
 public:
-    RedisCache(RedisSettings settings, Stopping stopping);
-    ~RedisCache();
+    // Empty: a miss, or Redis gave no answer.  Never called from within
+    // look_up().
+    using Found = std::function<void(FlightId, std::optional<Answer>&&)>;
+
+    RedisCache(RedisSettings settings, Poller& poller, Resolver& resolver,
+               Found found);
 
     RedisCache(const RedisCache&) = delete;
     RedisCache& operator=(const RedisCache&) = delete;
 
-    // Answers the whole batch in one round trip; connects if need be.  An item
-    // whose reply did not come keeps the status "unavailable", as does one that
-    // Redis refused.  A value that does not parse is a miss.
-    void run(std::vector<CacheItem>& batch) noexcept;
+    // False: Redis is known to be down.
+    [[nodiscard]] bool look_up(FlightId flight, const Key& key);
+
+    // An answer that is too large, or comes while Redis is down or behind, is
+    // not stored.
+    void store(const Key& key, int expire_s, const Answer& answer);
+
+    // Sends what was asked for since the last call.
+    void flush() { connection_.flush(); }
+
+    // To be called when the deadline() has come.
+    [[nodiscard]] Clock::time_point deadline() const;
+    void on_time(Clock::time_point now);
+
+    // Whether Redis owes a reply.
+    [[nodiscard]] bool busy() const { return !pending_.empty(); }
 
     // Takes what should be logged since the last call.  A failure that lasts
     // is told once.
     [[nodiscard]] std::vector<Notice> take_notices();
 
-    static constexpr std::size_t max_reply_size = 16 * 1024 * 1024;
+    // What Redis takes without an answer to it; more is not stored.
+    static constexpr std::size_t max_unsent = 64 * 1024 * 1024;
 
 private:
-    struct Deleter {
-        void operator()(redisContext* context) const;
-        void operator()(redisReply* reply) const;
+    enum class Command { auth, select, lookup, store, probe };
+
+    struct Pending {
+        Command command;
+        FlightId flight;  // of a lookup
+        Clock::time_point deadline;
     };
-    using Context = std::unique_ptr<redisContext, Deleter>;
-    using Reply = std::unique_ptr<redisReply, Deleter>;
-    using Clock = std::chrono::steady_clock;
 
     bool connect();
-    bool start_tls();
-    void append(const CacheItem& item);
-    void append(std::initializer_list<std::string_view> command);
-    bool exchange(std::vector<CacheItem>& batch, bool fresh);
-    bool greeted(const char* command);
-    Reply next_reply();
-    bool move();
-    bool take(const redisReply& reply, CacheItem& item);
-    bool refused(std::string_view error, CacheItem& item);
-    bool lose(std::string_view reason);
+    void push(Command command, FlightId flight = 0);
+    void on_reply(const redisReply& reply) override;
+    void on_lost(const std::string& reason) override;
+    void on_value(FlightId flight, const redisReply& reply);
+    void on_refusal(const Pending& pending, std::string_view error);
+    static std::string describe(Command command, std::string_view error);
+    void lose(std::string_view reason);
     void tell(Notice::Level level, const std::string& text);
 
     const RedisSettings settings_;
-    const Stopping stopping_;
-
-    Context context_;
-    Clock::time_point deadline_;  // of this run
-    bool unsent_ = false;         // some of the commands may be
-    bool demoted_ = false;        // the name may mean another Redis by now
-
-    std::string lost_;      // why, as told; empty: all is well
-    bool refuses_[3] = {};  // by CacheItem::Kind: told already
+    const Found found_;
+    CacheHealth health_;
+    std::deque<Pending> pending_;  // in the order of the replies
+    bool opening_ = false;         // in connect(): a loss is a failure
+    bool demoted_ = false;         // the name may mean another Redis by now
+    std::string lost_;             // why, as told; empty: all is well
+    bool refuses_[2] = {};         // lookups, stores: told already
     std::vector<Notice> notices_;
+    RedisConnection connection_;  // uses the settings
 };
 
 }  // namespace chatbot

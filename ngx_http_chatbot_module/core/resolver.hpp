@@ -1,0 +1,27 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace chatbot {
+
+// Finds the addresses of a host without blocking.
+class Resolver {
+public:
+    struct Result {
+        std::vector<std::string> addresses;  // numeric, in the order to try
+        std::string error;                   // if there are none
+    };
+    using Done = std::function<void(const Result&)>;
+
+    // Calls `done` exactly once: within the call if the addresses are known,
+    // else later on the same thread.  Whoever asks sets the time limit: a
+    // lookup has none.
+    virtual void resolve(const std::string& host, Done done) = 0;
+
+protected:
+    ~Resolver() = default;
+};
+
+}  // namespace chatbot

@@ -1,0 +1,121 @@
+#include "reactor/epoll.hpp"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <system_error>
+
+namespace chatbot {
+namespace {
+
+constexpr int max_events = 256;
+constexpr std::uint64_t wake_up = std::numeric_limits<std::uint64_t>::max();
+
+// A descriptor that is closed may come again within one batch of events, so the
+// generation tells the old one's events from the new one's.
+std::uint64_t name_of(int fd, std::uint32_t generation)
+{
+    return std::uint64_t{generation} << 32 | static_cast<std::uint32_t>(fd);
+}
+
+}  // namespace
+
+Epoll::Epoll()
+    : epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))
+{
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLET;
+    event.data.u64 = wake_up;
+    if (epoll_ == -1 || event_ == -1 ||
+        epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &event) == -1) {
+        const int error = errno;
+        close(epoll_);
+        close(event_);
+        throw std::system_error(error, std::generic_category(), "epoll");
+    }
+}
+
+Epoll::~Epoll()
+{
+    close(epoll_);
+    close(event_);
+}
+
+void Epoll::watch(int fd, unsigned what, Watcher& who)
+{
+    const auto index = static_cast<std::size_t>(fd);
+    if (index >= entries_.size()) {
+        entries_.resize(std::max(index + 1, 2 * entries_.size()));
+    }
+
+    auto& entry = entries_[index];
+    const bool known = entry.who != nullptr;
+    if (what == 0) {
+        if (known) {
+            entry = {nullptr, entry.generation + 1};
+            epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+        }
+        return;
+    }
+
+    epoll_event event{};
+    event.events = (what & readable ? EPOLLIN | EPOLLRDHUP : 0u) |
+                   (what & writable ? EPOLLOUT : 0u);
+    event.data.u64 = name_of(fd, entry.generation);
+    entry.who = &who;
+    if (epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) ==
+            -1 &&
+        errno == ENOENT) {
+        epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
+    }
+}
+
+void Epoll::wait(Clock::time_point until)
+{
+    using std::chrono::milliseconds;
+
+    // A wait for ever is cut into hours, since epoll counts in int.
+    const auto now = Clock::now();
+    const auto left = until <= now ? Clock::duration(0)
+                                   : std::min<Clock::duration>(
+                                         until - now, std::chrono::hours(1));
+    const auto ms = std::chrono::ceil<milliseconds>(left).count();
+
+    epoll_event events[max_events];
+    const int n = epoll_wait(epoll_, events, max_events, static_cast<int>(ms));
+    for (int i = 0; i < n; i++) {
+        tell(events[i].data.u64, events[i].events);
+    }
+}
+
+void Epoll::tell(std::uint64_t data, std::uint32_t events)
+{
+    if (data == wake_up) {
+        return;  // edge-triggered: nothing has to be read
+    }
+
+    const auto fd = static_cast<std::uint32_t>(data);
+    const auto entry = entries_[fd];
+    if (!entry.who || entry.generation != data >> 32) {
+        return;
+    }
+
+    const bool failed = events & (EPOLLERR | EPOLLHUP);
+    const unsigned ready =
+        (failed || events & (EPOLLIN | EPOLLRDHUP) ? readable : 0u) |
+        (failed || events & EPOLLOUT ? writable : 0u);
+    entry.who->on_ready(static_cast<int>(fd), ready);
+}
+
+void Epoll::wake() noexcept
+{
+    const std::uint64_t one = 1;
+    (void)!write(event_, &one, sizeof(one));
+}
+
+}  // namespace chatbot

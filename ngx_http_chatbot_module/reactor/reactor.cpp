@@ -1,0 +1,266 @@
+#include "reactor/reactor.hpp"
+
+#include <algorithm>
+#include <ctime>
+#include <iterator>
+#include <new>
+#include <utility>
+
+namespace chatbot {
+namespace {
+
+// So many errands are begun before what they ask for is sent, so that the first
+// of a burst does not wait for the last.
+constexpr std::size_t orders_at_once = 16;
+
+template <class T>
+void append(std::vector<T>& to, std::vector<T>&& from)
+{
+    if (to.empty()) {
+        std::swap(to, from);
+        return;
+    }
+    to.insert(to.end(), std::make_move_iterator(from.begin()),
+              std::make_move_iterator(from.end()));
+    from.clear();
+}
+
+}  // namespace
+
+Reactor::Reactor(const std::vector<RedisSettings>& caches,
+                 std::size_t max_connections, std::function<Stop()> stopping,
+                 std::function<void()> notify)
+    : stopping_(std::move(stopping)),
+      notify_(std::move(notify)),
+      resolver_([this] { epoll_.wake(); }),
+      errands_(*this),
+      transfers_(epoll_, resolver_, max_connections,
+                 [this](auto&& event) { errands_.on_model(std::move(event)); })
+{
+    for (const auto& settings : caches) {
+        caches_.push_back(std::make_unique<RedisCache>(
+            settings, epoll_, resolver_, [this](auto flight, auto&& found) {
+                errands_.on_lookup(flight, std::move(found));
+            }));
+    }
+}
+
+Reactor::~Reactor() = default;
+
+void Reactor::post(Errand&& errand)
+{
+    const auto flight = errand.call.flight;
+    posted_.push_back({Order::Kind::errand, flight, std::move(errand)});
+}
+
+void Reactor::post_listen(FlightId flight)
+{
+    posted_.push_back({Order::Kind::listen, flight, {}});
+}
+
+void Reactor::post_cancel(FlightId flight)
+{
+    posted_.push_back({Order::Kind::cancel, flight, {}});
+}
+
+void Reactor::flush()
+{
+    if (posted_.empty()) {
+        return;
+    }
+
+    bool wake;
+    {
+        std::lock_guard lock(mutex_);
+        append(inbox_, std::move(posted_));
+        wake = std::exchange(asleep_, false);
+    }
+    if (wake) {
+        epoll_.wake();
+    }
+}
+
+Reactor::Events Reactor::take_events()
+{
+    std::lock_guard lock(mutex_);
+    notified_ = false;
+    return std::exchange(outbox_, {});
+}
+
+bool Reactor::has_work() const
+{
+    std::lock_guard lock(mutex_);
+    return busy() || !inbox_.empty();
+}
+
+bool Reactor::busy() const
+{
+    return errands_.in_flight() != 0 ||
+           std::any_of(caches_.begin(), caches_.end(),
+                       [](const auto& cache) { return cache->busy(); });
+}
+
+void Reactor::run() noexcept
+try {
+    const auto end = Clock::now() + max_run;
+    auto idle_at = Clock::now() + linger;
+
+    turn(Clock::now());  // a connection that was closed meanwhile is noticed
+    for (;;) {
+        const auto now = Clock::now();
+        if (busy()) {
+            idle_at = now + linger;
+        }
+
+        const auto stop = stopping_();
+        if (stop == Stop::at_once || now >= std::min(end, idle_at) ||
+            (stop == Stop::when_done && !busy())) {
+            break;
+        }
+        turn(std::min(now + stop_interval, std::min(end, deadline())));
+    }
+
+    std::lock_guard lock(mutex_);
+    asleep_ = false;
+} catch (const std::exception&) {
+    // Without memory for events nobody can be told anything; the conductor's
+    // own deadlines end what is in flight.
+}
+
+// Waits, moves what is ready, takes what is new.
+void Reactor::turn(Clock::time_point until)
+{
+    {
+        std::lock_guard lock(mutex_);
+        asleep_ = inbox_.empty();
+        if (!asleep_) {
+            until = Clock::time_point::min();
+        }
+    }
+
+    epoll_.wait(until);
+    resolver_.take_results();
+    take_inbox();
+
+    const auto now = Clock::now();
+    transfers_.on_time(now);
+    for (const auto& cache : caches_) {
+        cache->on_time(now);
+    }
+    flush_clients();
+}
+
+void Reactor::take_inbox()
+{
+    {
+        std::lock_guard lock(mutex_);
+        asleep_ = false;
+        std::swap(orders_, inbox_);
+    }
+
+    std::size_t begun = 0;
+    for (auto& order : orders_) {
+        carry_out(order);
+        if (++begun % orders_at_once == 0) {
+            flush_clients();
+        }
+    }
+    orders_.clear();
+}
+
+void Reactor::carry_out(Order& order)
+{
+    switch (order.kind) {
+        case Order::Kind::errand:
+            errands_.take(std::move(order.errand));
+            return;
+        case Order::Kind::listen:
+            errands_.listen(order.flight);
+            return;
+        case Order::Kind::cancel:
+            errands_.cancel(order.flight);
+            return;
+    }
+}
+
+// The answers leave first: nobody waits for a store.
+void Reactor::flush_clients()
+{
+    transfers_.flush();
+    flush_outbox();
+    for (const auto& cache : caches_) {
+        cache->flush();
+    }
+    transfers_.flush();
+    flush_outbox();
+}
+
+void Reactor::flush_outbox()
+{
+    append(told_.notices, transfers_.take_notices());
+    for (const auto& cache : caches_) {
+        append(told_.notices, cache->take_notices());
+    }
+    if (told_.events.empty() && told_.notices.empty()) {
+        return;
+    }
+
+    bool notify;
+    {
+        std::lock_guard lock(mutex_);
+        append(outbox_.events, std::move(told_.events));
+        append(outbox_.notices, std::move(told_.notices));
+        notify = !std::exchange(notified_, true);
+    }
+    told_ = {};
+    if (notify) {
+        notify_();
+    }
+}
+
+Clock::time_point Reactor::deadline() const
+{
+    auto earliest = transfers_.deadline();
+    for (const auto& cache : caches_) {
+        earliest = std::min(earliest, cache->deadline());
+    }
+    return earliest;
+}
+
+std::int64_t Reactor::time_s()
+{
+    return std::time(nullptr);
+}
+
+bool Reactor::look_up(std::size_t cache, FlightId flight, const Key& key)
+{
+    return caches_[cache]->look_up(flight, key);
+}
+
+void Reactor::store(std::size_t cache, const Key& key, int expire_s,
+                    const Answer& answer)
+{
+    caches_[cache]->store(key, expire_s, answer);
+}
+
+void Reactor::ask(ModelCall&& call)
+{
+    transfers_.ask(std::move(call));
+}
+
+void Reactor::listen(FlightId flight)
+{
+    transfers_.listen(flight);
+}
+
+void Reactor::cancel(FlightId flight)
+{
+    transfers_.cancel(flight);
+}
+
+void Reactor::tell(FlightEvent&& event)
+{
+    told_.events.push_back(std::move(event));
+}
+
+}  // namespace chatbot
