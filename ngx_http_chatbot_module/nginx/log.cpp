@@ -112,11 +112,6 @@ bool LogLane::reserve(std::uint64_t bytes)
     return tell(journal_.reserve(bytes));
 }
 
-bool LogLane::has_room()
-{
-    return tell(journal_.has_room());
-}
-
 bool LogLane::record(std::string_view lines)
 {
     if (!tell(journal_.append(lines))) {

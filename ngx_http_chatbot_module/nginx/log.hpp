@@ -52,7 +52,6 @@ public:
     // before the record is made or when there is none to make.
     [[nodiscard]] bool reserve(std::uint64_t bytes);
     void release(std::uint64_t bytes) { journal_.release(bytes); }
-    [[nodiscard]] bool has_room();
 
     // Records what was let in, beyond max_size if need be.  False: the disk
     // refuses.
