@@ -13,7 +13,8 @@ SANITIZE =
 build_packages = g++ pkg-config nginx-dev libhiredis-dev libpq-dev libcjson-dev \
 	libcurl4-openssl-dev libutf8proc-dev libssl-dev
 run_packages = nginx redis-server postgresql perl ca-certificates
-test_packages = libgtest-dev
+# npm may have come with a Node.js that is not Debian's, whose npm it refuses.
+test_packages = libgtest-dev chromium $(if $(shell command -v npm),,nodejs npm)
 fuzz_packages = clang libclang-rt-dev
 
 version := $(shell sed -n 's/^.define NGINX_VERSION *"\(.*\)"/\1/p' \
@@ -141,8 +142,17 @@ run:
 
 test:
 	t/lib/install-packages $(build_packages) $(run_packages) $(test_packages)
-	$(MAKE) all $(BUILD)/unit_tests
+	$(MAKE) all $(BUILD)/unit_tests $(playwright)
 	prove -j2 t
+
+# A library alone: the browser is Debian's.
+playwright = build/browser/node_modules/.package-lock.json
+
+$(playwright): t/lib/browser/package.json t/lib/browser/package-lock.json
+	@mkdir -p build/browser
+	cp $^ build/browser
+	cd build/browser && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 fuzz:
 	t/lib/install-packages $(build_packages) $(fuzz_packages)

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# The chat page: what it is sent with.
+# The chat page, in a real browser.
 
 use warnings;
 use strict;
@@ -11,37 +11,369 @@ use Test::More;
 
 use lib "$FindBin::Bin/lib";
 use Test::Chatbot;
+use Test::Chatbot::Browser;
+
+binmode(Test::More->builder->$_, ':utf8') for qw/ output failure_output /;
+
+my $missing = Test::Chatbot::Browser::missing();
+plan skip_all => "no $missing; \"make test\" installs it" if $missing;
 
 ###############################################################################
 
 my $html = "$FindBin::Bin/../docker/html";
-my $t = Test::Chatbot->new(conf => <<"EOF")->run;
+my $t = Test::Chatbot->new(workers => 1, http => <<'EOF', alerts => qr/exited on signal 9/, conf => <<"EOF")->run;
+limit_req_zone $uri zone=chat:1m rate=15r/m;
+EOF
 location = /chat {
+    chatbot_pass %%API%%;
+    chatbot_redis %%REDIS%%;
+    chatbot_retries 0;
+}
+
+location = /limited/chat {
+    limit_req zone=chat;
+    error_page 429 = \@too_many;
+    limit_req_status 429;
     chatbot_pass %%API%%;
 }
 
-location = / {
+location \@too_many {
+    default_type application/problem+json;
+    add_header Retry-After 4 always;
+    return 429 '{"title": "Too Many Requests", "status": 429, "detail": "One each 4 s."}';
+}
+
+location ~ ^/(limited/)?\$ {
     root $html;
     include $html/page.conf;
 }
 EOF
 
-my $page = get('/');
-my $policy = header($page, 'Content-Security-Policy');
+my $url = 'http://127.0.0.1:' . port() . '/';
+my $browser = Test::Chatbot::Browser->new;
+my $turn = '.turn:last-child';
+my $answer = "$turn .answer";
 
-is(header($page, 'Content-Type'), 'text/html; charset=utf-8', 'type');
-is(header($page, 'X-Content-Type-Options'), 'nosniff', 'never guessed');
-like($policy, qr/^default-src 'none';/, 'nothing from anywhere');
-unlike($policy, qr/unsafe|\*|http/, 'no exceptions');
+subtest 'what it is sent with' => sub {
+	my $page = get('/');
+	my $policy = header($page, 'Content-Security-Policy');
 
-for my $name (qw/ script style /) {
-	my @content = body($page) =~ m{<$name\b[^>]*>(.*?)</$name>}gs;
-	is(@content, 1, "one $name");
-	is_deeply([$policy =~ /$name-src '(.*?)'/],
-		['sha256-' . sha256_base64($content[0]) . '='], "digest of the $name");
-}
+	is(header($page, 'Content-Type'), 'text/html; charset=utf-8', 'type');
+	is(header($page, 'X-Content-Type-Options'), 'nosniff', 'never guessed');
+	like($policy, qr/^default-src 'none';/, 'nothing from anywhere');
+	unlike($policy, qr/unsafe|\*|http/, 'no exceptions');
 
-unlike(body($page), qr/\b(?:innerHTML|outerHTML|insertAdjacentHTML|eval
-	|document\.write|on[a-z]+=")/x, 'no way from text to markup');
+	for my $name (qw/ script style /) {
+		my @content = body($page) =~ m{<$name\b[^>]*>(.*?)</$name>}gs;
+		is(@content, 1, "one $name");
+		is_deeply([$policy =~ /$name-src '(.*?)'/], ['sha256-'
+			. sha256_base64($content[0]) . '='], "digest of the $name");
+	}
+
+	unlike(body($page), qr/\b(?:innerHTML|outerHTML|insertAdjacentHTML|eval
+		|document\.write|on[a-z]+=")/x, 'no way from text to markup');
+};
+
+subtest 'ask' => sub {
+	$browser->open($url);
+	ok($browser->isVisible('#welcome'), 'welcome');
+
+	asked('What is nginx?');
+	is(shown(), 'answer 1: What is nginx?', 'answer');
+	is($browser->text("$turn .question"), 'What is nginx?', 'question');
+	ok(!$browser->isVisible('#welcome'), 'no welcome any more');
+	is($browser->text("$turn .source"), 'From the model', 'source');
+	like($browser->text("$turn .time"), qr/^in [\d.]+ m?s$/, 'time');
+
+	$browser->click('#new');
+	ok($browser->isVisible('#welcome'), 'new conversation');
+	asked('WHAT IS NGINX?');
+	is(shown(), 'answer 1: What is nginx?', 'answer');
+	is($browser->text("$turn .source"), 'From the cache', 'from the cache');
+	quiet();
+};
+
+subtest 'markdown' => sub {
+	$browser->open($url);
+	my $code = "if (a < b) {\n\tprint \"<b>\";\n}";
+	asked(<<"END");
+What:
+
+# A *heading*
+Some **bold**, *italic*, `co*d*e`, snake_case_here, 2 * 3 * 4, \\*stars\\*
+and <https://nginx.org/> and https://nginx.org/en/docs/. And [a link](http://localhost/x "title").
+
+1. one
+   - deeper **one**
+   - deeper two
+2. two
+
+```perl
+$code
+```
+
+> quoted
+> `lines`
+
+| a | b |
+|---|--:|
+| 1 | `2` |
+
+- [x] done
+END
+	is(count('h3 em'), 1, 'heading');
+	is(texts('strong'), 'bold|one', 'bold');
+	is(texts('p em'), 'italic', 'italic');
+	like(shown(), qr/snake_case_here, 2 \* 3 \* 4, \*stars\*/, 'no emphasis');
+	is(texts('p code'), 'co*d*e|lines', 'code');
+	is(texts('a'), 'https://nginx.org/|https://nginx.org/en/docs/|a link', 'links');
+	is(count('a[target=_blank][rel~=noopener]'), 3, 'which open elsewhere');
+	is(texts('ol > li > ul > li'), 'deeper one|deeper two', 'list in a list');
+	is(count('ol > li'), 2, 'the outer one');
+	is($browser->value("document.querySelector('.answer pre').textContent"),
+		"$code\n", 'block of code');
+	is(texts('figcaption span'), 'perl', 'its language');
+	is(texts('blockquote code'), 'lines', 'quote');
+	is(texts('th') . '|' . texts('td'), 'a|b|1|2', 'table');
+	is(texts('> ul'), "\x{2611} done", 'a list of things to do');
+
+	$browser->evaluate(<<'END');
+navigator.clipboard.writeText = async text => { window.copied = text; }
+END
+	$browser->click("$answer .code button");
+	$browser->until("document.querySelector('.code button').textContent === 'Copied'");
+	is($browser->value('window.copied'), $code, 'copied');
+	quiet();
+};
+
+subtest 'hostile answers' => sub {
+	my @hostile = (
+		'<img src=x onerror=alert(1)>', '<script>alert(1)</script>',
+		'[a](javascript:alert(1)) ![b](javascript:alert(1))',
+		'[a](JaVaScRiPt:alert(1)) [b](data:text/html,<script>alert(1)</script>)',
+		"[a](java\tscript:alert(1)) [b](\x{1}javascript:alert(1)) <javascript:alert(1)>",
+		'[a](http://localhost/" onmouseover="alert(1)) <https://x" onclick=alert(1)>',
+		'![](http://192.0.2.1/track.png) ![b](https://192.0.2.1/b.png)',
+		'<iframe srcdoc="<script>alert(1)</script>"></iframe><style>*{display:none}</style>',
+		"```<img src=x onerror=alert(1)>\n<img src=x onerror=alert(1)>",
+		"| <img src=x onerror=alert(1)> | b |\n|---|---|\n| <svg onload=alert(1)> | b |",
+		"```\n```\n~~~\n```\n> > > > > > > > > > > > > > > deep\n- \n  - \n    - **a *b\n|\n|-|\n1.\n[](\n![",
+		"# \n#\n***\n****\n`` ` ``` `\n[[[[]](((\n__ _ __\n\\",
+		"\x{202E}gnp.exe \x{0}\x{FEFF}" =~ s/\x{0}//r,
+		'{{constructor.constructor("alert(1)")()}} ${alert(1)} %3Cscript%3E',
+	);
+
+	my $harmless = sub {
+		my ($name) = @_;
+		is(count('img, script, style, iframe, svg, object, embed, form, input,'
+			. ' [onerror], [onload], [onclick], [onmouseover], [style]'), 0,
+			$name);
+		is($browser->value("[...document.querySelectorAll('.answer a')]"
+			. ".filter(a => !/^https?:\$/.test(a.protocol)).length"), 0,
+			'... links');
+	};
+
+	$browser->open($url);
+	for my $text (@hostile) {
+		$browser->click('#new');
+		asked("it\n\n$text");
+		$harmless->((split /\n/, $text)[0]);
+		quiet();
+	}
+
+	$browser->reload();
+	for my $n (1 .. @hostile) {
+		$browser->click("#list li:nth-child($n) .open");
+		$harmless->("kept, $n");
+	}
+	is(count_all('#list img, #list script'), 0, 'titles');
+	quiet();
+};
+
+subtest 'large answers' => sub {
+	my @large = map { [split /\|/] } 'a line|[size 1040000]',
+		"code|```\n[size 1040000]";
+
+	for (@large) {
+		my ($name, $text) = @$_;
+		$browser->open($url);
+		$browser->evaluate('window.turns = 0; setInterval(() => ++window.turns)');
+		asked($text);
+		is($browser->value("document.querySelector('.answer').textContent.length"
+			. ' > 1000000'), JSON::PP::true, $name);
+		cmp_ok($browser->value('window.turns'), '>', 50,
+			'... drawn in between other things');
+		quiet();
+	}
+};
+
+subtest 'limit' => sub {
+	$browser->open("${url}limited/");
+	asked('one');
+	like(shown(), qr/: one$/, 'one');
+
+	$browser->click('#new');
+	asked('two');
+	like($browser->text("$turn .failure"), qr/limit.*One each 4 s\./s, 'refused');
+	like($browser->text('#send'), qr/^Wait [1-4] s$/, 'countdown');
+	is($browser->call('inputValue', '#query'), 'two', 'the question is kept');
+	my $turns = count_all('.turn');
+	$browser->press('Enter');
+	$browser->evaluate("document.querySelector('#send').click()");
+	is(count_all('.turn'), $turns, 'no question before its time');
+
+	$browser->until("document.querySelector('#send').textContent === 'Send'");
+	$browser->fill('#query', '');
+	$browser->click("$turn .again");
+	settled();
+	like(shown(), qr/: two$/, 'asked again');
+	quiet();
+};
+
+subtest 'stop' => sub {
+	$browser->open($url);
+	$browser->fill('#query', '[delay 60] x');
+	$browser->press('Enter');
+	$browser->until("document.querySelector('#send').textContent === 'Stop'");
+	$browser->press('Escape');
+	settled();
+	like($browser->text("$turn .failure"), qr/^You stopped/, 'with Esc');
+
+	$browser->fill('#query', '[delay 60] y');
+	$browser->click('#send');
+	$browser->until("document.querySelector('#send').textContent === 'Stop'");
+	$browser->click('#send');
+	settled();
+	like($browser->text("$turn .failure"), qr/^You stopped/, 'with the button');
+	quiet();
+};
+
+subtest 'errors' => sub {
+	$browser->open($url);
+	asked('[status 500]');
+	like($browser->text("$turn .failure .title"), qr/model/, 'model');
+	like($browser->text("$turn .request"), qr/^Request [0-9a-f]{32}$/, 'request id');
+
+	asked('x' x 20000);
+	like($browser->text("$turn .failure"), qr/too long.*16384|too long/s, 'too long');
+
+	$browser->fill('#query', '[delay 60] z');
+	$browser->press('Enter');
+	wait_for { $t->openai->in_flight } or die 'not asked';
+	kill 'KILL', $t->workers;
+	settled();
+	like($browser->text("$turn .failure"), qr/cannot be reached/, 'server dies');
+	$browser->until("!document.querySelector('$turn .again').closest('[hidden]')");
+	quiet();
+};
+
+subtest 'history' => sub {
+	$browser->open($url);
+	asked('first conversation');
+	$browser->click('#new');
+	asked('second conversation');
+
+	$browser->reload();
+	is(titles(), 'second conversation|first conversation', 'after a reload');
+	$browser->click('#list li:last-child .open');
+	like(shown(), qr/first conversation$/, 'opened');
+	$browser->click('#list li:last-child .drop');
+	is(titles(), 'second conversation', 'one is deleted');
+	ok($browser->isVisible('#welcome'), 'and gone');
+
+	$browser->click('#delete-all');
+	$browser->click('#sure .yes');
+	$browser->until("!document.querySelector('#list li')");
+	is($browser->value('localStorage.length'), 0, 'all are deleted');
+
+	$browser->evaluate(q{localStorage.setItem('chatbot.history', '{"version":1,"conversations":[{"id":1},7]}')});
+	$browser->reload();
+	asked('third conversation');
+	is(titles(), 'third conversation', 'what it cannot read is no obstacle');
+	quiet();
+};
+
+subtest 'keyboard' => sub {
+	$browser->open($url);
+	is(focus(), 'query', 'the question has the focus');
+	$browser->type('[delay 1] by');
+	$browser->press('Shift+Enter');
+	$browser->type('hand');
+	$browser->press('Enter');
+	settled();
+	like(shown(), qr/by\s+hand$/, 'asked');
+	is(focus(), 'query', 'and still has it');
+
+	my %seen;
+	for (1 .. 20) {
+		$browser->press('Tab');
+		$seen{focus()} = 1;
+	}
+	ok($seen{$_}, "Tab reaches $_") for qw/ new send copy open drop delete-all /;
+
+	$browser->focus('#new');
+	$browser->press('Enter');
+	ok($browser->isVisible('#welcome'), 'new conversation');
+	is(focus(), 'query', 'with the focus in the question');
+	quiet();
+};
+
+subtest 'phone, dark, no script' => sub {
+	$browser->open($url, viewport => { width => 360, height => 740 },
+		colorScheme => 'dark', isMobile => JSON::PP::true,
+		hasTouch => JSON::PP::true);
+	asked("a\n```\n" . 'wide ' x 100);
+	is($browser->value('document.documentElement.scrollWidth'), 360,
+		'nothing is wider than a phone');
+	is($browser->value('getComputedStyle(document.body).backgroundColor'
+		. '.match(/\d+/g).every(part => part < 64)'), JSON::PP::true, 'dark');
+	ok(!$browser->isVisible('#list'), 'no history');
+	$browser->click('#show-history');
+	ok($browser->isVisible('#list .open'), 'history');
+	$browser->press('Escape');
+	ok(!$browser->isVisible('#list'), 'Esc closes it');
+	quiet();
+
+	$browser->open($url, javaScriptEnabled => JSON::PP::false);
+	$browser->fill('#query', 'without a script?');
+	$browser->click('#send');
+	like($browser->text('body'), qr/"response": "answer \d+: without a script\?"/,
+		'a plain form, JSON for an answer');
+};
 
 done_testing();
+
+###############################################################################
+
+sub asked {
+	my ($question) = @_;
+	$browser->fill('#query', $question);
+	$browser->press('Enter');
+	settled();
+}
+
+sub settled {
+	$browser->until("document.querySelector('.turn:last-child')?.ariaBusy === 'false'");
+}
+
+# Not what is rendered, since the browser need not render it at once.
+sub shown { $browser->textContent($answer) =~ s/^\s+|\s+$//gr }
+sub count { count_all(join ', ', map { "$answer $_" } split /,\s*/, $_[0]) }
+sub count_all { $browser->value("document.querySelectorAll('$_[0]').length") }
+
+sub texts {
+	return $browser->value("[...document.querySelectorAll('$answer $_[0]')]"
+		. ".map(node => node.textContent.trim()).join('|')");
+}
+
+sub titles {
+	return $browser->value("[...document.querySelectorAll('#list .open')]"
+		. ".map(node => node.textContent).join('|')");
+}
+
+sub focus {
+	return $browser->value('document.activeElement.id'
+		. ' || document.activeElement.className.split(" ")[0]');
+}
+
+sub quiet { is_deeply($browser->complaints, [], 'no complaints') }
