@@ -184,6 +184,7 @@ subtest 'hostile answers' => sub {
 	$browser->reload();
 	for my $n (1 .. @hostile) {
 		$browser->click("#list li:nth-child($n) .open");
+		settled();
 		$harmless->("kept, $n");
 	}
 	is(count_all('#list img, #list script'), 0, 'titles');
@@ -223,10 +224,10 @@ subtest 'limit' => sub {
 	is(count_all('.turn'), $turns, 'no question before its time');
 
 	$browser->until("document.querySelector('#send').textContent === 'Send'");
-	$browser->fill('#query', '');
-	$browser->click("$turn .again");
+	$browser->press('Enter');
 	settled();
 	like(shown(), qr/: two$/, 'asked again');
+	is(count_all('.turn'), $turns, 'in its place');
 	quiet();
 };
 
@@ -276,6 +277,7 @@ subtest 'history' => sub {
 	$browser->reload();
 	is(titles(), 'second conversation|first conversation', 'after a reload');
 	$browser->click('#list li:last-child .open');
+	settled();
 	like(shown(), qr/first conversation$/, 'opened');
 	$browser->click('#list li:last-child .drop');
 	is(titles(), 'second conversation', 'one is deleted');
