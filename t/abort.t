@@ -6,6 +6,7 @@
 use warnings;
 use strict;
 
+use Socket qw/ IPPROTO_TCP TCP_CORK /;
 use Test::More;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
@@ -135,6 +136,18 @@ is($t->postgres->sql("select http_status, status, count(*) from request_logs"
 	'early, rows');
 like(ask('early 20'), qr/"cache"/, 'early, cached');
 
+# a FIN that comes in the same packet as the request
+
+my $together = dial();
+setsockopt $together, IPPROTO_TCP, TCP_CORK, 1;
+print $together request(GET => '/chat?query=[delay%201]%20fin');
+close $together;
+ok(wait_for { $api->in_flight == 1 }, 'FIN, asked');
+ok(wait_for { writing() == 0 }, 'FIN, noticed');
+is($api->in_flight, 1, 'FIN, the call goes on');
+is(wait_rows(31), 31, 'FIN, recorded');
+like(row('[delay 1] fin'), qr/^499\|success\|/, 'FIN, row');
+
 # in the middle of the answer
 
 $client = asks('[size 900000] large');
@@ -149,7 +162,7 @@ wait_for { $api->in_flight == 1 };
 close $client;
 ok(wait_for { $api->in_flight == 2 }, 'post_action');
 
-is(wait_rows(33), 33, 'that was all');
+is(wait_rows(34), 34, 'that was all');
 like(row('[delay 2] after'), qr/^200\|/, 'post_action, in peace');
 
 done_testing();

@@ -32,6 +32,16 @@ location /always_file {
     client_body_in_file_only clean;
 }
 
+location /large {
+    client_max_body_size 1m;
+    chatbot_pass %%API%%;
+}
+
+location /tiny {
+    chatbot_pass %%API%%;
+    chatbot_query_max_size 1;
+}
+
 location /cached {
     chatbot_pass %%API%%;
     chatbot_redis %%REDIS%%;
@@ -47,9 +57,11 @@ is(received(post_json('{"query": "a+b%20c"}')), 'a+b%20c',
 	'JSON, not decoded twice');
 is(received(post_json(" {\"a\": {\"query\": 1}, \"query\": \"hi\"}\n")), 'hi',
 	'JSON, other members');
+is(received(post_json("\xEF\xBB\xBF{\"query\": \"hi\"}")), 'hi',
+	'JSON, byte order mark');
 is(received(post_json({ query => 'hi' }, type => $_)), 'hi', "JSON, $_")
 	for 'application/json; charset=utf-8', 'Application/JSON;x=y',
-		'application/ld+json';
+		'application/ld+json', 'application/json ;a; charset="UTF-8"';
 
 is(received(post_json($_)), 400, "no JSON: $_")
 	for '{"query": "hi"', '{"query": "hi"} x', '{query: "hi"}', 'hi',
@@ -59,6 +71,16 @@ is(received(post_json($_ x 2000)), 400, "no JSON: $_ many times")
 	for '[', '{"query":';
 is(received(post_json("{\"query\": \"\xFF\"}")), 400, 'JSON, no UTF-8');
 is(received(post_json("{\"query\": \"a\0b\"}")), 400, 'JSON, U+0000');
+
+is(received(post_json($_)), 400, "not by RFC 8259: $_")
+	for '{"query": "hi",}', '{"query": "hi", "a": 01}', '{"query": "hi", "a": 1.}',
+		'{"query": "hi", "a": [1,]}', '{"query": "hi", "a": NaN}',
+		"{\"query\": \"a\tb\"}", "{\"query\": \"a\nb\"}", '{"query": "hi"}}',
+		'{"query": "hi" /* */}', "\xEF\xBB\xBF\xEF\xBB\xBF{\"query\": \"hi\"}";
+like(post_json('{"query": "cut emoji \ud83d"}'),
+	qr/ 400 .*half of a surrogate pair at byte 21\./s, 'JSON, the reason');
+like(post_json('{"query": "hi", "a": [' . '0,' x 12000 . '0]}'),
+	qr/ 400 .*too many values/s, 'JSON, values are counted');
 
 is(received(post_json($_)), 422, "JSON without a question: $_")
 	for '{}', '{"query": null}', '{"query": ""}', '{"query": " \u3000\t"}',
@@ -81,11 +103,50 @@ is(received(post_form('query=%FF')), 400, 'form, no UTF-8');
 is(received(post_form('query=%00')), 400, 'form, U+0000');
 is(received(post_form('query=' . 'a' x 16385)), 413, 'form, too large');
 
+# forms of several parts
+
+is(received(post_parts(part("a b+c%20\r\n\xC3\xA9"))), "a b+c%20\r\n\xC3\xA9",
+	'parts');
+is(received(post_parts(part('one') . part('two') . part('x', 'other'))), 'two',
+	'parts, the last counts');
+is(received(post_parts(part('x', 'other'), uri => '/chat?query=arg')), 'arg',
+	'parts, no field');
+is(received(post_parts(part('hi'), type => 'Multipart/Form-Data;'
+	. ' charset=utf-8; boundary="--x:y"')), 'hi', 'parts, quoted boundary');
+is(received(post_parts(part($_))), 422, 'parts, blank') for '', " \r\n";
+is(received(post_parts(part("\xFF"))), 400, 'parts, no UTF-8');
+is(received(post_parts(part("a\0b"))), 400, 'parts, U+0000');
+like(post_parts(part('hi'), type => 'multipart/form-data'),
+	qr/ 400 .*no valid boundary/s, 'parts, no boundary');
+like(post_parts(part('hi'), type => 'multipart/form-data; boundary=other'),
+	qr/ 400 .*boundary/s, 'parts, another boundary');
+like($t->post(part('hi'), 'multipart/form-data; boundary="--x:y"'),
+	qr/ 400 .*closing delimiter/s, 'parts, cut off');
+
 # other types
 
 is(received(post_json('{"query": "hi"}', type => $_)), 415, "type $_")
-	for 'text/plain', 'application/jsonx', 'multipart/form-data; boundary=x',
-		"application/json\xFF";
+	for 'text/plain', 'application/jsonx', "application/json\xFF",
+		'application/json; charset=utf-16', 'application/json;charset=latin1';
+is(received(post_form('query=hi', type => 'application/x-www-form-urlencoded;'
+	. ' charset=ISO-8859-1')), 415, 'form, another charset');
+is(received(post_parts(part('hi', 'query',
+	"Content-Type: text/plain; charset=koi8-r\r\n"))), 415,
+	'parts, another charset');
+is(received(post_parts(part('hi', 'query', "$_\r\n"))), 'hi', "parts, $_")
+	for 'Content-Type: text/plain', 'content-type:text/plain;charset=utf-8',
+		'Content-Transfer-Encoding: binary';
+is(received(post_parts(part('aGk=', 'query',
+	"Content-Transfer-Encoding: base64\r\n"))), 415, 'parts, base64');
+
+# compressed
+
+like(encoded($_), qr/ 415 .*Content-Encoding/s, "Content-Encoding: $_")
+	for 'gzip', 'br', 'identity, gzip', 'x';
+is(received(encoded($_)), 'hi', "Content-Encoding: $_")
+	for 'identity', 'Identity';
+is(received(http(request('POST', '/chat?query=arg',
+	headers => ['Content-Encoding: gzip']))), 'arg', 'Content-Encoding, no body');
 is(received(http(request('POST', '/chat', body => '{"query": "hi"}'))), 415,
 	'no type');
 
@@ -131,6 +192,28 @@ is(received(post_form('query=hi&a=' . 'a' x 32768)), 413,
 is(received(http(chunked('x' x 16384, 'x' x 16385))), 413,
 	'client_max_body_size, chunked');
 
+# larger than any question: refused before it is read, or parsed
+
+my $large = '{"query": "hi", "a": "' . 'a' x 114_664 . '"}';
+
+is(length $large, 114_688, 'the longest body');
+is(received(post_json($large, uri => '/large')), 'hi', 'the longest body');
+like(post_json("$large ", uri => '/large'), qr/ 413 .*than 114688 bytes/s,
+	'one byte longer');
+like(http(request('POST', '/large', body => '') =~ s/h: 0/h: 114689/r),
+	qr/ 413 /, 'refused before it is read');
+like(http(request('POST', '/large', headers => ['Expect: 100-continue'],
+	body => '') =~ s/h: 0/h: 114689/r), qr{^HTTP/1.1 413 }, 'not asked for');
+like(http(chunked("$large " =~ /.{1,5000}/gs) =~ s{/chat}{/large}r),
+	qr/ 413 .*than 114688 bytes/s, 'longer, chunked');
+is(received(http(chunked($large =~ /.{1,5000}/gs) =~ s{/chat}{/large}r)), 'hi',
+	'the longest body, chunked');
+
+is(received(post_json('{"query": "\u0061", "a": "' . 'a' x 16_000 . '"}',
+	uri => '/tiny')), 'a', 'a small limit');
+like(post_form('query=a&a=' . 'a' x 16_400, uri => '/tiny'),
+	qr/ 413 .*than 16390 bytes/s, 'a small limit, longer');
+
 # a client that leaves before it has asked
 
 my $calls = $t->openai->calls;
@@ -152,6 +235,25 @@ like(post_form({ query => 'HOW?' }, uri => '/cached'), qr/"cache"/,
 done_testing();
 
 ###############################################################################
+
+sub encoded {
+	return post_json({ query => 'hi' }, headers => ["Content-Encoding: $_[0]"]);
+}
+
+# A form of these parts, with options of Test::Chatbot::post().
+sub post_parts {
+	my ($parts, %opt) = @_;
+	return $t->post("$parts----x:y--\r\n",
+		$opt{type} // 'multipart/form-data; boundary=--x:y', %opt);
+}
+
+sub part {
+	my ($value, $name, $header) = @_;
+	$name //= 'query';
+	$header //= '';
+	return "----x:y\r\nContent-Disposition: form-data; name=\"$name\"\r\n"
+		. "$header\r\n$value\r\n";
+}
 
 sub chunked {
 	my (@chunks) = @_;

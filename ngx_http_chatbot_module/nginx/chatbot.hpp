@@ -193,7 +193,11 @@ private:
 [[nodiscard]] Request* make_request(ngx_http_request_t* r);
 
 // ngx_http_chatbot_handler.cpp: the content handler.
-ngx_int_t handler(ngx_http_request_t* r);
+ngx_int_t handler(ngx_http_request_t* r) noexcept;
+
+// body.cpp: why the body of a POST is refused: by its headers before it is
+// read, by its size after that.
+[[nodiscard]] Problem check_body(ngx_http_request_t* r);
 
 // When the request arrived, in milliseconds since the epoch.
 [[nodiscard]] inline std::int64_t arrival_ms(const ngx_http_request_t* r)

@@ -64,15 +64,32 @@ void on_body(ngx_http_request_t* r) noexcept
 try {
     std::string body;
     auto request = make_request(r);
+    auto wrong = check_body(r);  // of a chunked one the size is known now
     if (!request ||
-        (r->method & NGX_HTTP_POST && read_body(r, body) != NGX_OK)) {
+        (r->method & NGX_HTTP_POST && !wrong && read_body(r, body) != NGX_OK)) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
+    if (wrong) {
+        request->fail(std::move(wrong));
+        return;
+    }
     request->start(body);
 } catch (const std::exception&) {
     ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+}
+
+// For what is refused before the body is read: fail() would finalize too early.
+ngx_int_t refuse(ngx_http_request_t* r, Problem problem)
+{
+    auto request = make_request(r);
+    if (!request) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    auto status = problem.status;
+    request->problem = std::move(problem);
+    return status;
 }
 
 std::string cache_status(const Request& request)
@@ -88,16 +105,22 @@ std::string cache_status(const Request& request)
 
 }  // namespace
 
-ngx_int_t handler(ngx_http_request_t* r)
-{
+ngx_int_t handler(ngx_http_request_t* r) noexcept
+try {
     if (!(r->method & (NGX_HTTP_GET | NGX_HTTP_POST))) {
         return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    if (auto wrong = check_body(r)) {
+        return refuse(r, std::move(wrong));
     }
 
     // The body of a GET is read, too: nginx would cut off a client whose body
     // it discards and that waits for its answer.
     auto rc = ngx_http_read_client_request_body(r, on_body);
     return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
+} catch (const std::exception&) {
+    return NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 Request* find_request(ngx_http_request_t* r)
@@ -154,7 +177,12 @@ void Request::start(std::string_view body)
         return;
     }
 
+    // The client's FIN may have come with its request: then no event follows.
     r_->read_event_handler = ngx_http_test_reading;
+    if (r_->connection->read->ready) {
+        ngx_post_event(r_->connection->read, &ngx_posted_events);
+    }
+
     seat_ = ask(*this, *loc_conf(r_)->route, key, record());
     asked = true;
 }

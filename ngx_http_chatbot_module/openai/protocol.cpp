@@ -214,7 +214,7 @@ std::string request_body(const ModelSettings& settings, std::string_view model,
 
 std::string param_value(std::string_view text)
 {
-    if (auto json = parse_json(text)) {
+    if (auto json = is_utf8(text) ? parse_foreign_json(text) : nullptr) {
         // Printed anew, as cJSON also reads what is not quite JSON ("01").
         std::unique_ptr<char, decltype(&cJSON_free)> printed(
             cJSON_PrintUnformatted(json.get()), &cJSON_free);

@@ -14,6 +14,10 @@ namespace {
 template <class Int>
 bool take_digits(std::string_view& text, Int& number)
 {
+    if (text.size() > 1 && text[0] == '0' && text[1] >= '0' && text[1] <= '9') {
+        return false;  // no number of JSON
+    }
+
     const char* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data(), end, number);
     text.remove_prefix(static_cast<std::size_t>(stop - text.data()));
@@ -40,7 +44,7 @@ std::optional<Answer> read_own_value(std::string_view value)
 {
     Answer answer;
     const bool own =
-        is_utf8(value) && value.find('\0') == value.npos &&
+        is_utf8(value) && !has_controls(value) &&
         take_prefix(value, "{\"response\":") && take_json(value, answer.text) &&
         take_prefix(value, ",\"model\":") && take_json(value, answer.model) &&
         take_prefix(value, ",\"created\":") &&

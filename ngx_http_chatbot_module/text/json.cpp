@@ -1,5 +1,7 @@
 #include "text/json.hpp"
 
+#include <new>
+
 #include "text/hex.hpp"
 #include "text/unicode.hpp"
 
@@ -10,50 +12,36 @@ namespace {
 constexpr std::string_view short_escaped = "\b\f\n\r\t\"\\";
 constexpr std::string_view short_letters = "bfnrt\"\\";
 
-// The code unit of the escape \uXXXX that starts at `at`, or -1.
-int code_unit(std::string_view text, std::size_t at)
-{
-    return text.substr(at, 2) == "\\u" ? read_hex(text.substr(at + 2), 4) : -1;
-}
-
-bool is_high_surrogate(int unit)
-{
-    return unit >= 0xD800 && unit < 0xDC00;
-}
-bool is_low_surrogate(int unit)
-{
-    return unit >= 0xDC00 && unit < 0xE000;
-}
-
 // Finds, from the position `at` outside any escape on, an escape that stands
-// for U+0000 or for half a surrogate pair.
+// for U+0000 or for half of a surrogate pair.
 std::size_t find_bad_escape(std::string_view text, std::size_t at)
 {
     while ((at = text.find('\\', at)) != text.npos) {
-        auto unit = code_unit(text, at);
-        if (unit == 0 || is_low_surrogate(unit)) {
+        auto escape = read_unicode_escape(text, at);
+        if (escape.size > 0 && (escape.character == 0 || escape.is_half())) {
             return at;
         }
-
-        at += unit < 0 ? 2 : 6;
-        if (is_high_surrogate(unit)) {
-            if (!is_low_surrogate(code_unit(text, at))) {
-                return at - 6;
-            }
-            at += 6;
-        }
+        at += escape.size > 0 ? escape.size : 2;
     }
     return text.npos;
+}
+
+// A copy, since cJSON reads beyond a text that has no U+0000 at its end
+// (CVE-2023-53154), and finds out what is behind the value by it.
+Json read_json(const std::string& text)
+{
+    return Json(cJSON_ParseWithOpts(text.c_str(), nullptr, true));
 }
 
 // Reads an escape that append_json() makes, and moves `at` behind it.  Returns
 // U+0000 if there is none.
 char read_own_escape(std::string_view text, std::size_t& at)
 {
-    auto unit = code_unit(text, at);
-    if (unit >= 0) {
-        at += 6;
-        return unit < 0x20 ? static_cast<char>(unit) : '\0';
+    auto unicode = read_unicode_escape(text, at);
+    if (unicode.size > 0) {
+        at += unicode.size;
+        return unicode.character < 0x20 ? static_cast<char>(unicode.character)
+                                        : '\0';
     }
 
     auto letter = at + 1 < text.size() ? short_letters.find(text[at + 1])
@@ -64,16 +52,24 @@ char read_own_escape(std::string_view text, std::size_t& at)
 
 }  // namespace
 
-Json parse_json(std::string_view text)
+Json parse_json(std::string_view text, JsonFault& fault, std::size_t max_values)
 {
-    if (!is_utf8(text) || text.find('\0') != text.npos ||
-        find_bad_escape(text, 0) != text.npos) {
+    fault = check_json(text, max_values);
+    if (fault) {
         return nullptr;
     }
 
-    // A copy, since cJSON reads beyond a text that has no U+0000 at its end
-    // (CVE-2023-53154), and finds out what is behind the value by it.
-    return Json(cJSON_ParseWithOpts(std::string(text).c_str(), nullptr, true));
+    Json json = read_json(std::string(text));
+    if (!json) {
+        throw std::bad_alloc();
+    }
+    return json;
+}
+
+Json parse_json(std::string_view text)
+{
+    JsonFault fault;
+    return parse_json(text, fault);
 }
 
 Json parse_foreign_json(std::string_view text)
@@ -83,7 +79,7 @@ Json parse_foreign_json(std::string_view text)
     while ((at = find_bad_escape(clean, at)) != clean.npos) {
         clean.replace(at, 6, "\\uFFFD");
     }
-    return parse_json(clean);
+    return read_json(clean);
 }
 
 const cJSON* member(const cJSON* object, const char* name)

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "text/strict_json.hpp"
+
 namespace chatbot {
 
 // JSON (RFC 8259), read with cJSON and written by appending to a string.
@@ -19,13 +21,13 @@ struct JsonDeleter {
 
 using Json = std::unique_ptr<cJSON, JsonDeleter>;
 
-// Reads one JSON text.  Stricter than cJSON: the text must be UTF-8, have
-// nothing behind its value, and no string in it may contain U+0000 (cJSON would
-// cut it there; PostgreSQL cannot hold it).  Returns null if it is not so.
+// Reads a JSON text that has no fault (check_json()); null if it has one.
+[[nodiscard]] Json parse_json(std::string_view text, JsonFault& fault,
+                              std::size_t max_values = any_number_of_values);
 [[nodiscard]] Json parse_json(std::string_view text);
 
-// The same for what a server sent: U+0000 and ill-formed UTF-8 are replaced by
-// U+FFFD rather than refused.
+// Reads what a server sent, as cJSON does: U+0000, ill-formed UTF-8 and halves
+// of surrogate pairs are replaced by U+FFFD.  Null if it cannot be read.
 [[nodiscard]] Json parse_foreign_json(std::string_view text);
 
 // A member of an object; of several equal names the last counts, as in most

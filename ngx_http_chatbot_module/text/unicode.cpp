@@ -56,21 +56,6 @@ std::size_t skip_ascii(std::string_view text)
     return size;
 }
 
-// The length of the well-formed UTF-8 that `text` starts with.
-std::size_t well_formed(std::string_view text)
-{
-    std::size_t size = 0;
-    while ((size += skip_ascii(text.substr(size))) < text.size()) {
-        utf8proc_int32_t character;
-        auto length = read_character(text.substr(size), character);
-        if (length == 0) {
-            break;
-        }
-        size += length;
-    }
-    return size;
-}
-
 bool is_white_space(utf8proc_int32_t c)
 {
     return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 ||
@@ -181,9 +166,38 @@ std::string encode(const Characters& text)
 
 }  // namespace
 
+std::size_t utf8_prefix(std::string_view text)
+{
+    std::size_t size = 0;
+    while ((size += skip_ascii(text.substr(size))) < text.size()) {
+        utf8proc_int32_t character;
+        auto length = read_character(text.substr(size), character);
+        if (length == 0) {
+            break;
+        }
+        size += length;
+    }
+    return size;
+}
+
+bool has_controls(std::string_view text)
+{
+    // Eight bytes at once; a borrow can only come from a byte that is found.
+    constexpr std::uint64_t ones = 0x0101010101010101;
+    std::uint64_t word = 0;
+    for (; text.size() >= sizeof(word); text.remove_prefix(sizeof(word))) {
+        std::memcpy(&word, text.data(), sizeof(word));
+        if ((word - 0x20 * ones) & ~word & 0x80 * ones) {
+            return true;
+        }
+    }
+    return std::ranges::any_of(
+        text, [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+}
+
 bool is_utf8(std::string_view text)
 {
-    return well_formed(text) == text.size();
+    return utf8_prefix(text) == text.size();
 }
 
 std::string to_utf8(std::string_view text)
@@ -250,6 +264,17 @@ std::string_view trim(std::string_view text)
     return text;
 }
 
+std::string lower_case(std::string_view text)
+{
+    std::string out(text);
+    for (auto& c : out) {
+        if (c >= 'A' && c <= 'Z') {
+            c = static_cast<char>(c - 'A' + 'a');
+        }
+    }
+    return out;
+}
+
 std::string fold(std::string_view text)
 {
     auto rest = text.substr(skip_ascii(text));
@@ -265,13 +290,7 @@ std::string fold(std::string_view text)
         return encode(folded);
     }
 
-    std::string folded(text);
-    for (auto& c : folded) {
-        if (c >= 'A' && c <= 'Z') {
-            c = static_cast<char>(c - 'A' + 'a');
-        }
-    }
-    return folded;
+    return lower_case(text);
 }
 
 bool take_prefix(std::string_view& text, std::string_view prefix)

@@ -16,6 +16,12 @@ namespace chatbot {
 // surrogates, nothing above U+10FFFF).  U+0000 is well-formed.
 [[nodiscard]] bool is_utf8(std::string_view text);
 
+// Whether `text` contains a character from U+0000 to U+001F.
+[[nodiscard]] bool has_controls(std::string_view text);
+
+// How many bytes of well-formed UTF-8 `text` starts with.
+[[nodiscard]] std::size_t utf8_prefix(std::string_view text);
+
 // `text` with each ill-formed sequence and each U+0000 replaced by U+FFFD.
 [[nodiscard]] std::string to_utf8(std::string_view text);
 
@@ -28,6 +34,9 @@ namespace chatbot {
 // `text`, which must be UTF-8, without white space (Unicode's White_Space) at
 // both ends.
 [[nodiscard]] std::string_view trim(std::string_view text);
+
+// `text` with small letters for ASCII's capital ones.
+[[nodiscard]] std::string lower_case(std::string_view text);
 
 // `text`, which must be UTF-8, such that two texts that differ in letter case
 // only become equal: Unicode's canonical caseless matching (definition D145).

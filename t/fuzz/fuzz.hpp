@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "text/strict_json.hpp"
 #include "text/unicode.hpp"
 
 // What the fuzzers have in common.  Each is one function,
@@ -22,6 +23,12 @@ namespace chatbot {
 inline bool is_text(std::string_view text)
 {
     return is_utf8(text) && text.find('\0') == text.npos;
+}
+
+// Whether PostgreSQL would read it.
+inline bool is_strict_json(std::string_view text)
+{
+    return !check_json(text);
 }
 
 inline std::string consume_text(FuzzedDataProvider& input)

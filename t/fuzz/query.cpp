@@ -4,8 +4,10 @@
 
 #include "fuzz.hpp"
 #include "text/form.hpp"
+#include "text/header.hpp"
 #include "text/hex.hpp"
 #include "text/json.hpp"
+#include "text/multipart.hpp"
 
 using namespace chatbot;
 
@@ -44,6 +46,30 @@ void check(const std::optional<std::string>& query)
     assert(query || status == 422);
 }
 
+// Parts are cut out of the body one behind the other, and what is written as a
+// part reads back.
+void check_parts(const std::string& body, std::string_view content_type)
+{
+    Multipart parts(body,
+                    header_parameter(content_type, "boundary").value_or(""));
+    const char* at = body.data();
+    for (Multipart::Part part; parts.next(part);) {
+        assert(part.name && part.content.data() >= at);
+        at = part.content.data() + part.content.size();
+        assert(at < body.data() + body.size());
+    }
+
+    std::string delimiter = "\r\n--X";
+    if (("\r\n" + body).find(delimiter) != body.npos) {
+        return;
+    }
+    auto written = "--X\r\nContent-Disposition: form-data; name=query\r\n\r\n" +
+                   body + delimiter + "--\r\n";
+    std::optional<std::string> query;
+    assert(!query_from_body("multipart/form-data; boundary=X", written, query));
+    assert(query == body);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
@@ -51,7 +77,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     FuzzedDataProvider input(data, size);
     auto type = input.PickValueInArray<std::string_view>(
         {"application/json", "application/x-www-form-urlencoded",
-         "Application/Problem+JSON ; charset=utf-8", ""});
+         "Application/Problem+JSON ; charset=utf-8",
+         "multipart/form-data; boundary=X", ""});
     auto name = input.ConsumeRandomLengthString(8);
     auto content_type =
         type.empty() ? input.ConsumeRandomLengthString() : std::string(type);
@@ -70,6 +97,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     assert(status == 0 || status == 400 || status == 415 || status == 422);
     assert(status == 0 || query == "before");
     check(query);
+
+    check_parts(body, content_type);
 
     auto text = to_utf8(body);
     std::string json = "{\"query\":";

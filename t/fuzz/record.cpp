@@ -6,7 +6,6 @@
 
 #include "fuzz.hpp"
 #include "text/json.hpp"
-#include "strict_json.hpp"
 
 using namespace chatbot;
 
@@ -60,7 +59,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     assert(row.find('\n') == row.size() - 1);
 
     line.pop_back();
-    assert(is_text(line) && StrictJson::is_valid(line));
+    assert(is_text(line) && is_strict_json(line));
 
     auto json = parse_json(line);
     assert(holds(json.get(), "ip_address", record.ip_address));

@@ -13,7 +13,6 @@
 
 #include "redis/value.hpp"
 #include "fuzz.hpp"
-#include "strict_json.hpp"
 
 using namespace chatbot;
 
@@ -122,7 +121,7 @@ void check_value(std::string_view value)
     assert(answer->created >= 0);
 
     auto written = write_cache_value(*answer);
-    assert(StrictJson::is_valid(written));
+    assert(is_strict_json(written));
     auto again = read_cache_value(written);
     assert(again && equal(*again, *answer));
 }

@@ -3,7 +3,6 @@
 #include "fuzz.hpp"
 #include "text/json.hpp"
 #include "openai/protocol.hpp"
-#include "strict_json.hpp"
 
 using namespace chatbot;
 
@@ -55,7 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     ModelSettings settings;
     settings.system_prompt = text;
     settings.params.emplace_back("x", param_value(body));
-    assert(StrictJson::is_valid(request_body(settings, text, text, true)));
+    assert(is_strict_json(request_body(settings, text, text, true)));
 
     std::string reply = "{\"choices\":[{\"message\":{\"content\":";
     append_json(reply, text);

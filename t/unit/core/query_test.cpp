@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "growth.hpp"
+
 namespace chatbot {
 namespace {
 
@@ -33,11 +35,22 @@ TEST(QueryFromBodyTest, Json)
 
 TEST(QueryFromBodyTest, BadJson)
 {
-    for (auto body : {"{"s, " "s, "query=a"s, "{\"query\":\"\xFF\"}"s,
-                      "{\"query\":\"a\\u0000\"}"s}) {
-        EXPECT_EQ(read("application/json", body),
-                  "400 The body is not valid JSON, or contains U+0000.");
-    }
+    auto refused = [](std::string_view body) {
+        auto found = read("application/json", body);
+        std::string_view begin = "400 The JSON body is refused: ";
+        EXPECT_TRUE(found.starts_with(begin)) << found;
+        return found.substr(begin.size());
+    };
+    EXPECT_EQ(refused("{"), "an unexpected end at byte 1.");
+    EXPECT_EQ(refused("query=a"), "an unexpected character at byte 0.");
+    EXPECT_EQ(refused("{\"query\":\"\xFF\"}"), "ill-formed UTF-8 at byte 10.");
+    EXPECT_EQ(refused("{\"query\":\"a\\u0000\"}"),
+              "the character U+0000 at byte 11.");
+    EXPECT_EQ(refused("{\"query\":\"\\ud83d\"}"),
+              "half of a surrogate pair at byte 10.");
+    EXPECT_EQ(refused("{\"a\":01}"), "an invalid number at byte 6.");
+    EXPECT_EQ(refused("[" + repeated("0,", 20'000) + "0]"),
+              "too many values at byte 19999.");
     EXPECT_EQ(read("application/json", R"("query")"),
               "400 The body must be a JSON object.");
     EXPECT_EQ(read("application/json", R"({"query": ["a"]})"),
@@ -51,14 +64,94 @@ TEST(QueryFromBodyTest, Form)
     EXPECT_EQ(read(type, "x=1"), "<old>");
 }
 
+TEST(QueryFromBodyTest, ByteOrderMark)
+{
+    EXPECT_EQ(read("application/json", "\uFEFF{\"query\":\"a\"}"), "<a>");
+    EXPECT_EQ(read("application/json", "{\"query\":\"\uFEFFa\"}"), "<\uFEFFa>");
+}
+
+// A part of a multipart/form-data body.
+std::string part(std::string_view name, std::string_view content,
+                 std::string_view headers = "")
+{
+    return "--X\r\nContent-Disposition: form-data; name=" + std::string(name) +
+           "\r\n" + std::string(headers) + "\r\n" + std::string(content) +
+           "\r\n";
+}
+
+std::string read_parts(const std::string& parts)
+{
+    return read("multipart/form-data; boundary=X", parts + "--X--");
+}
+
+TEST(QueryFromBodyTest, Multipart)
+{
+    EXPECT_EQ(read_parts(part("x", "1") + part("query", "a+b%20")), "<a+b%20>");
+    EXPECT_EQ(read_parts(part("query", "a") + part("query", "b")), "<b>");
+    EXPECT_EQ(read_parts(part("query", "")), "<>");
+    EXPECT_EQ(read_parts(part("Query", "a")), "<old>");
+    EXPECT_EQ(read_parts(""), "<old>");
+    EXPECT_EQ(read("multipart/form-data", part("query", "a")),
+              "400 The body is not valid multipart/form-data: it has no valid "
+              "boundary.");
+    EXPECT_EQ(read("multipart/form-data; boundary=\"X\"", part("query", "a")),
+              "400 The body is not valid multipart/form-data: the closing "
+              "delimiter is missing.");
+}
+
+TEST(QueryFromBodyTest, PartsThatAreWrittenOtherwise)
+{
+    auto with = [](std::string_view headers) {
+        return read_parts(part("query", "a", headers)).substr(0, 4);
+    };
+    EXPECT_EQ(with("Content-Type: text/plain; charset=UTF-8\r\n"), "<a>");
+    EXPECT_EQ(with("Content-Transfer-Encoding: 8bit\r\n"), "<a>");
+    EXPECT_EQ(with("Content-Transfer-Encoding: BINARY\r\n"), "<a>");
+    EXPECT_EQ(with("Content-Transfer-Encoding: base64\r\n"), "415 ");
+    EXPECT_EQ(with("Content-Type: text/plain; charset=koi8-r\r\n"), "415 ");
+    EXPECT_EQ(read_parts(part("x", "1", "Content-Type: a/b;charset=x\r\n") +
+                         part("query", "a")),
+              "<a>");
+}
+
 TEST(QueryFromBodyTest, OtherTypes)
 {
-    for (auto type : {"", "text/plain", "multipart/form-data; boundary=x",
+    for (auto type : {"", "text/plain", "multipart/mixed; boundary=x",
                       "application/jsonx", "\xFF"}) {
         EXPECT_EQ(read(type, "query=a"),
-                  "415 The body must be application/json or "
-                  "application/x-www-form-urlencoded.");
+                  "415 The body must be application/json, "
+                  "application/x-www-form-urlencoded or multipart/form-data.");
         EXPECT_EQ(read(type, ""), "<old>");
+    }
+}
+
+TEST(QueryFromBodyTest, OtherCharsets)
+{
+    for (std::string type :
+         {"application/json", "application/x-www-form-urlencoded",
+          "multipart/form-data; boundary=X"}) {
+        EXPECT_EQ(read(type + "; charset=utf-16", "{}"),
+                  "415 The charset must be UTF-8.");
+    }
+    EXPECT_EQ(read("application/json; charset=UTF8", "{}"), "<old>");
+}
+
+std::string checked_body(std::size_t size, std::string_view encoding)
+{
+    auto problem = check_body(size, encoding, 100);
+    return std::to_string(problem.status) + " " + problem.detail;
+}
+
+TEST(CheckBodyTest, SizeAndEncoding)
+{
+    EXPECT_EQ(max_body_size(100), 16984U);
+    EXPECT_EQ(checked_body(0, ""), "0 ");
+    EXPECT_EQ(checked_body(16984, "Identity"), "0 ");
+    EXPECT_EQ(checked_body(16985, "gzip"),
+              "413 The body is longer than 16984 bytes.");
+    for (auto encoding : {"gzip", "identity, gzip", "x"}) {
+        EXPECT_EQ(checked_body(1, encoding),
+                  "415 A body with a Content-Encoding is not supported.");
     }
 }
 

@@ -65,6 +65,10 @@ TEST(CacheValueTest, FastAndThoroughAgree)
         values.push_back(value_with("1", tokens));
     }
 
+    values.push_back(
+        "{\"response\":\"\t\",\"model\":\"m\",\"created\":1,"
+        "\"prompt_tokens\":1,\"completion_tokens\":1}");
+
     for (const auto& value : values) {
         const auto fast = read_cache_value(value);
         const auto thorough = read_cache_value(value + " ");

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "growth.hpp"
+
 namespace chatbot {
 namespace {
 
@@ -72,6 +74,18 @@ TEST(ParseJsonTest, DepthIsBounded)
     EXPECT_FALSE(parse_json(std::string(100'000, '[')));
 }
 
+TEST(ParseJsonTest, Limits)
+{
+    auto digits = [](std::size_t n) { return std::string(n, '1'); };
+    EXPECT_EQ(parse_json(digits(63))->type, cJSON_Number);
+    EXPECT_FALSE(parse_json(digits(64)));
+
+    JsonFault fault;
+    EXPECT_TRUE(parse_json("[1,{\"a\":2}]", fault, 4));
+    EXPECT_FALSE(parse_json("[1,{\"a\":2}]", fault, 3));
+    EXPECT_STREQ(fault.what, "too many values");
+}
+
 TEST(ParseForeignJsonTest, Repairs)
 {
     auto repaired = [](std::string_view text) {
@@ -85,7 +99,38 @@ TEST(ParseForeignJsonTest, Repairs)
     EXPECT_EQ(repaired("\"\\ud83d\""), "\uFFFD");
     EXPECT_EQ(repaired("\"\\ud83d\\ud83d\\ude00\""), "\uFFFD😀");
     EXPECT_EQ(repaired("\"\\udc00\\n\""), "\uFFFD\n");
+    EXPECT_EQ(repaired("\"a\nb\tc\""), "a\nb\tc");  // cJSON takes these
     EXPECT_EQ(repaired("{"), "(none)");
+}
+
+// One repetition after the other, in an array that is closed.
+std::string array_of(std::string_view unit, std::size_t size)
+{
+    std::string text = "[";
+    while (text.size() < size) {
+        text.append(unit).append(1, ',');
+    }
+    text.back() = ']';
+    return text;
+}
+
+TEST(GrowthTest, Json)
+{
+    auto parse = [](auto& text) { return parse_json(text) != nullptr; };
+    auto parse_foreign = [](auto& text) { return parse_foreign_json(text); };
+    for (auto unit :
+         {"0", "\"\"", "\"\\ud83d\"", "\"\\ud83d\\ude00\"", "{\"a\":1,\"a\":1}",
+          "\"\\u0000\"", "1e5", "[[[[[[[[]]]]]]]]"}) {
+        auto make = [=](auto size) { return array_of(unit, size); };
+        expect_linear(make, parse);
+        expect_linear(make, parse_foreign);
+        expect_linear(make, written);
+    }
+    for (auto unit : {"[", "{\"\":", "\"\\u0061", "1", "\\", " "}) {
+        auto make = [=](auto size) { return repeated(unit, size); };
+        expect_linear(make, parse);
+        expect_linear(make, parse_foreign);
+    }
 }
 
 TEST(MemberTest, LastOneCounts)

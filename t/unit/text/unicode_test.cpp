@@ -43,6 +43,18 @@ TEST(Utf8Test, AnywhereInALongText)
     }
 }
 
+TEST(Utf8Test, Controls)
+{
+    EXPECT_FALSE(has_controls(""));
+    for (int c = 0; c < 0x100; ++c) {
+        for (std::size_t at = 0; at < 12; ++at) {
+            std::string text(12, '\xFF');
+            text[at] = static_cast<char>(c);
+            EXPECT_EQ(has_controls(text), c < 0x20) << c << " at " << at;
+        }
+    }
+}
+
 TEST(Utf8Test, Repair)
 {
     EXPECT_EQ(to_utf8(""), "");
