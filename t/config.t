@@ -214,6 +214,7 @@ write_file('blank', " \n");
 
 accepts('');
 accepts($_) for 'chatbot_redis off;', 'chatbot_postgres off;',
+	'chatbot_postgres "";',
 	'chatbot_redis redis://localhost;', 'chatbot_redis unix:/a/b;',
 	'chatbot_redis redis://user:pass@[::1]:6380/15;',
 	'chatbot_postgres "host=a password=\'b c\'";',
@@ -267,8 +268,10 @@ refuses("chatbot_redis $_;") for '""', 'localhost', 'redis://',
 	'redis://me:secret@host:99999', 'redis://me:secret@host/x',
 	'redis://:p@ss/secret#1@host', 'redis+cluster://:secret@host',
 	'http://me:secret@host', 'unix:', 'unix:relative', 'unix:/a?db=1';
-refuses("chatbot_postgres $_;") for '""', 'secret', '"password=secret x=y"',
-	'postgres://me:secret@host/?x=y', 'postgres://me:secret@host:port/';
+refuses("chatbot_postgres $_;") for 'secret', '"port=99999"',
+	'"host=a,b port=1,2,3"', '"sslmode=maybe"', '"service=none"',
+	'"password=secret x=y"', 'postgres://me:secret@host/?x=y',
+	'postgres://me:secret@host:port/';
 refuses("chatbot_api_key 'sk-secret\nmore';");
 refuses("chatbot_system_prompt '\xff';");
 refuses("chatbot_param a '\xff';");

@@ -15,7 +15,7 @@
 
 #include "text/unicode.hpp"
 #include "openai/protocol.hpp"
-#include "postgres/connection.hpp"
+#include "postgres/conninfo.hpp"
 
 // The directives: how a value is read and checked.
 
@@ -170,11 +170,17 @@ const char* wrong_redis(std::string url)
     return url == "off" ? nullptr : parse_redis_url(url, settings);
 }
 
-const char* wrong_postgres(std::string conninfo)
+char* set_postgres(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    bool right =
-        conninfo == "off" || (!conninfo.empty() && valid_conninfo(conninfo));
-    return right ? nullptr : "invalid connection string";
+    if (auto rv = set_value(cf, cmd, conf); rv != conf_ok) {
+        return rv;
+    }
+
+    auto conninfo = std::string(view(field_of<ngx_str_t>(conf, cmd)));
+    auto wrong = conninfo == "off" ? "" : wrong_conninfo(conninfo);
+    return wrong.empty() ? conf_ok
+                         : fail(cf, "invalid connection string in \"%V\": %s",
+                                &args(cf)[0], wrong.c_str());
 }
 
 bool valid_table(std::string_view name)
@@ -520,8 +526,7 @@ ngx_command_t commands[] = {
                 cache_key),
     CHATBOT_LOC("cache_lock", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
                 cache_lock),
-    CHATBOT_LOC("postgres", NGX_CONF_TAKE1, set_checked<wrong_postgres>,
-                postgres),
+    CHATBOT_LOC("postgres", NGX_CONF_TAKE1, set_postgres, postgres),
     CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_table, log_table),
 
     {ngx_string("chatbot_max_in_flight"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,

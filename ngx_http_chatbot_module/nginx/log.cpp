@@ -5,7 +5,7 @@
 
 #include "text/digest.hpp"
 #include "text/invariant.hpp"
-#include "postgres/connection.hpp"
+#include "postgres/conninfo.hpp"
 
 namespace chatbot {
 
@@ -17,6 +17,7 @@ constexpr ngx_msec_t linger_ms = 50;
 
 constexpr ngx_msec_t min_backoff_ms = 100;
 constexpr ngx_msec_t max_backoff_ms = 5000;
+constexpr ngx_msec_t crowded_backoff_ms = 1000;
 
 // How often segments of workers that are gone are looked for.
 constexpr ngx_msec_t patrol_ms = 5000;
@@ -24,6 +25,26 @@ constexpr ngx_msec_t patrol_ms = 5000;
 constexpr ngx_msec_t tell_every_ms = 10000;
 
 constexpr std::size_t max_told = 100;
+
+// How long a connection is kept while there is something to ship, and after
+// which pause the next one is asked for; the latter where they are short.
+constexpr int turn_ms = 20000;
+constexpr int short_turn_ms = 3000;
+constexpr ngx_msec_t pause_ms = 300;
+constexpr ngx_msec_t long_pause_ms = 500;
+
+// A worker on its way out waits no longer than this for PostgreSQL.
+constexpr std::chrono::seconds leave_time(1);
+
+constexpr ngx_msec_t hold_ms = 60000;
+constexpr std::size_t max_recent = 64 * 1024;
+
+// Between a half and the whole of it, so that workers do not come together.
+ngx_msec_t jittered(ngx_msec_t ms)
+{
+    auto half = ms / 2;
+    return ms - static_cast<ngx_msec_t>(ngx_random()) % (half + 1);
+}
 
 }  // namespace
 
@@ -93,14 +114,16 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
       ship_(!target.conninfo.empty()),
       journal_(dir_, names.own, max_size, ship_),
       rejects_{.dir = dir_, .max_size = max_size},
-      postgres_(target.conninfo, target.table, is_stopping),
+      postgres_(target.conninfo, target.table, [this] { return gives_up(); }),
+      prepare_(ship_ && ngx_worker == 0),  // one of them is enough
       task_(
           pool, [this] { run(); }, [this] { finished(); }),
       timer_([this] { send(); }),
       patrol_([this] {
           patrol_due_ = true;
           send();
-      })
+      }),
+      hold_([] {})
 {
     patrol_.hold_worker(false);
     (void)tell(journal_.is_writable());
@@ -120,6 +143,9 @@ bool LogLane::record(std::string_view lines)
 
     if (ship_ && !task_.busy() && !timer_.timer_set()) {
         wake_in(linger_ms, true);
+    }
+    if (backoff_ms_ != 0 && lines.size() <= max_recent) {
+        recent_ = lines;
     }
     return true;
 }
@@ -158,7 +184,9 @@ void LogLane::send()
         return;
     }
 
-    slice_ = journal_.next_slice();
+    if (lines_.empty()) {
+        slice_ = journal_.next_slice();
+    }
     (void)tell(true);
     search_max_ = journal_.vacancies();
     search_ = search_max_ != 0 && std::exchange(patrol_due_, false);
@@ -166,42 +194,29 @@ void LogLane::send()
         return;
     }
 
-    shipped_ = false;    // run() says otherwise, if it comes to that
+    others_ = recent_;
+    hold_.hold_worker(true);
+    hold_.set_timer(hold_ms);
     (void)task_.post();  // without a pool, close() ships
 }
 
 void LogLane::run() noexcept
 try {
-    lines_.clear();
-    rejected_.clear();
-
+    leaving_at_.reset();
+    shipping_ = Shipping::waiting;
     if (search_) {
         search();
     }
 
-    if (slice_.empty()) {
-        shipped_ = true;
-        return;
-    }
-
-    if (!read_slice(slice_, lines_)) {
-        notices_.push_back({Notice::Level::error,
-                            "the journal in " + dir_ + " cannot be read"});
-        return;
-    }
-
-    shipped_ = postgres_.insert(lines_, rejected_);
-    if (shipped_ && !rejected_.empty()) {
-        auto error = set_aside(rejects_, rejected_);
-        if (!error.empty()) {
-            shipped_ = false;
-            notices_.push_back(
-                {Notice::Level::error,
-                 "refused records cannot be set aside: " + error});
-        }
+    if (!slice_.empty()) {
+        shipping_ = ship();
+    } else if (ship_ && prepare_) {
+        prepare_ = !postgres_.prepare();
+    } else if (!used_) {
+        postgres_.rest();
     }
 } catch (const std::exception&) {
-    shipped_ = false;  // out of memory; tried again like any other failure
+    // No memory; tried again like any other failure.
 }
 
 // Segments that stay where they are, where nothing is shipped, are put in
@@ -228,8 +243,74 @@ void LogLane::tell_orphan_errors(const std::vector<std::string>& errors)
     }
 }
 
+Shipping LogLane::ship()
+{
+    if (lines_.empty() && !read_batch()) {
+        notices_.push_back({Notice::Level::error,
+                            "the journal in " + dir_ + " cannot be read"});
+        return Shipping::waiting;
+    }
+
+    if (!decided_) {
+        auto shipping =
+            postgres_.ship(lines_, adopted_fds_.contains(slice_.fd),
+                           backoff_ms_ ? later_lines() : "", rejected_);
+        if (shipping != Shipping::done) {
+            return shipping;
+        }
+        decided_ = true;
+        prepare_ = false;
+    }
+
+    auto error = rejected_.empty() ? "" : set_aside(rejects_, rejected_);
+    if (!error.empty()) {
+        notices_.push_back({Notice::Level::error,
+                            "refused records cannot be set aside: " + error});
+        return Shipping::waiting;
+    }
+    return Shipping::done;
+}
+
+bool LogLane::read_batch()
+{
+    decided_ = false;
+    rejected_.clear();
+    if (!read_slice(slice_, lines_)) {
+        return false;
+    }
+    lines_.resize(postgres_.batch_size(lines_));
+    return true;
+}
+
+// Some lines that come after the batch.
+std::string LogLane::later_lines()
+{
+    std::string lines;
+    Slice rest = slice_;
+    rest.from += lines_.size();
+    if (!rest.empty() && !read_slice(rest, lines)) {
+        lines.clear();
+    }
+    return others_ + lines;
+}
+
+// Whether nothing of PostgreSQL is waited for any more.  Called in the thread.
+bool LogLane::gives_up()
+{
+    if (!ngx_exiting || is_stopping()) {
+        return is_stopping();
+    }
+
+    auto now = std::chrono::steady_clock::now();
+    if (!leaving_at_) {
+        leaving_at_ = now;
+    }
+    return now - *leaving_at_ > leave_time;
+}
+
 void LogLane::finished()
 {
+    hold_.hold_worker(false);
     log_notices(std::exchange(notices_, {}));
     log_notices(postgres_.take_notices());
     log_violations();
@@ -239,29 +320,71 @@ void LogLane::finished()
 
     if (std::exchange(search_, false)) {
         more_orphans_ = orphans_found_.more;
+        used_ = false;
         patrol_.set_timer(patrol_ms);
     }
-
-    if (shipped_) {
-        journal_.shipped(lines_.size());
-        backoff_ms_ = 0;
-    } else {
-        backoff_ms_ =
-            std::clamp(2 * backoff_ms_, min_backoff_ms, max_backoff_ms);
+    if (!slice_.empty()) {
+        go_on();
     }
 
     // Behind shipped(): what is adopted goes to the front of the queue.
+    for (const auto& segment : orphans_found_.segments) {
+        adopted_fds_.insert(segment.file.fd());
+    }
     journal_.adopt(std::exchange(orphans_found_, {}).segments);
 
     auto vacant = journal_.vacancies() == Journal::max_open;
     patrol_due_ |= vacant && std::exchange(more_orphans_, false);
+    schedule();
+}
 
+// Takes note of what became of the batch.
+void LogLane::go_on()
+{
+    used_ = true;
+    if (shipping_ == Shipping::done) {
+        journal_.shipped(lines_.size());
+        lines_.clear();
+        slice_ = {};
+        backoff_ms_ = 0;
+        recent_.clear();
+    } else if (shipping_ == Shipping::waiting) {
+        backoff_ms_ = std::clamp(
+            2 * backoff_ms_, min_backoff_ms,
+            postgres_.is_crowded() ? crowded_backoff_ms : max_backoff_ms);
+    }
+}
+
+// Has the next batch sent at once or in a while.
+void LogLane::schedule()
+{
     auto backlog = journal_.backlog();
-    if (shipped_ && (backlog >= max_slice || patrol_due_)) {
+    if (backlog == 0 && lines_.empty()) {
+        if (postgres_.is_crowded()) {
+            postgres_.rest();
+        }
+        if (patrol_due_) {
+            send();
+        }
+        return;
+    }
+
+    // While PostgreSQL is away, a worker on its way out leaves its journal.
+    if (backoff_ms_ != 0) {
+        wake_in(jittered(backoff_ms_), false);
+        return;
+    }
+
+    const bool crowded = postgres_.is_crowded();
+    const bool large = backlog >= max_slice || !lines_.empty();
+    if (postgres_.connected_ms() > (crowded ? short_turn_ms : turn_ms) ||
+        (crowded && !large)) {
+        postgres_.rest();
+        wake_in(jittered(crowded ? long_pause_ms : pause_ms), true);
+    } else if (large && !ngx_exiting) {
         send();
-    } else if (backlog > 0) {
-        // While PostgreSQL is away, a worker on its way out leaves its journal.
-        wake_in(shipped_ ? linger_ms : backoff_ms_, shipped_);
+    } else {
+        wake_in(linger_ms, !large);
     }
 }
 
@@ -270,13 +393,16 @@ void LogLane::close()
     task_.pool_is_gone();
     task_.finish_now();
 
-    while (ship_ && backoff_ms_ == 0 && !is_stopping()) {
-        slice_ = journal_.next_slice();
+    const auto until = std::chrono::steady_clock::now() + leave_time;
+    while (ship_ && backoff_ms_ == 0 && !is_stopping() &&
+           std::chrono::steady_clock::now() < until) {
+        if (lines_.empty()) {
+            slice_ = journal_.next_slice();
+        }
         if (slice_.empty()) {
             return;
         }
 
-        shipped_ = false;
         run();
         finished();
     }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -41,6 +43,9 @@ void tell_stranded(const std::string& dir,
 // The log of one target: records go to the journal, and a thread follows the
 // journal and takes its lines to PostgreSQL, batch by batch.
 //
+// PostgreSQL may have fewer connections than there are workers: an idle one is
+// given back, and where they are short workers take turns.
+//
 // Threads:  every member is called on the event loop only.
 class LogLane {
 public:
@@ -63,11 +68,17 @@ public:
 
 private:
     bool tell(bool done);
-    void search();
-    void tell_orphan_errors(const std::vector<std::string>& errors);
     void wake_in(ngx_msec_t ms, bool hold);
     void send();
+    void go_on();
+    void schedule();
     void run() noexcept;
+    void search();
+    void tell_orphan_errors(const std::vector<std::string>& errors);
+    Shipping ship();
+    bool read_batch();
+    std::string later_lines();
+    bool gives_up();
     void finished();
 
     const std::string dir_;
@@ -81,18 +92,26 @@ private:
     Slice slice_;
     bool search_ = false;         // for orphans
     std::size_t search_max_ = 0;  // so many
-    std::string lines_;
-    std::string rejected_;
+    bool prepare_;                // the table, before there is a record
+    std::string lines_;           // a batch of the slice, until it is done
+    bool decided_ = false;        // what becomes of each of them
+    std::string others_;          // lines recorded later
+    std::string rejected_;        // some of lines_
     Orphans orphans_found_;
     std::set<std::string> told_;  // errors of orphans
     std::vector<Notice> notices_;
-    bool shipped_ = false;
+    Shipping shipping_ = Shipping::done;
+    std::optional<std::chrono::steady_clock::time_point> leaving_at_;
 
     Task task_;
     Event timer_;   // the next batch
     Event patrol_;  // the next search for orphans
+    Event hold_;    // keeps the worker while the task is busy
     bool patrol_due_ = true;
     bool more_orphans_ = false;  // than there was room for
+    bool used_ = false;          // the connection, since the last patrol
+    std::set<int> adopted_fds_;
+    std::string recent_;  // lines recorded while a batch waits
     ngx_msec_t backoff_ms_ = 0;
     ngx_msec_t told_ms_ = 0;  // when a failure of the journal was last logged
 };

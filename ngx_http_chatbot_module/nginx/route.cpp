@@ -4,7 +4,7 @@
 #include <iterator>
 
 #include "text/digest.hpp"
-#include "postgres/connection.hpp"
+#include "postgres/conninfo.hpp"
 
 // What becomes of a location's directives, and of the environment where they
 // are silent: settings for the clients, and a route to them.
@@ -101,6 +101,10 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
     return conf_ok;
 }
 
+// A conninfo that leaves everything to the environment and libpq's defaults.
+constexpr const char* environment_only =
+    "fallback_application_name=ngx_http_chatbot_module";
+
 // A member of a conninfo string, quoted as libpq wants it.
 std::string conninfo_member(ngx_conf_t* cf, const char* key, const char* name)
 {
@@ -119,13 +123,28 @@ std::string conninfo_member(ngx_conf_t* cf, const char* key, const char* name)
     return quoted + "' ";
 }
 
+// The environment that libpq itself reads goes to the workers, which nginx
+// gives no other variables than those that it is told of.  Returns whether it
+// says where the server is.
+bool keep_libpq_environment(ngx_conf_t* cf)
+{
+    bool has_server = false;
+    for (const auto& name : libpq_environment()) {
+        has_server |=
+            environment(cf, name.c_str()) &&
+            (name == "PGHOST" || name == "PGHOSTADDR" || name == "PGSERVICE");
+    }
+    return has_server;
+}
+
 std::string environment_conninfo(ngx_conf_t* cf)
 {
+    auto has_server = keep_libpq_environment(cf);
     if (auto url = environment(cf, "DATABASE_URL")) {
         return *url;
     }
     if (!environment(cf, "POSTGRES_HOST")) {
-        return "";
+        return has_server ? environment_only : "";
     }
     return conninfo_member(cf, "host", "POSTGRES_HOST") +
            conninfo_member(cf, "port", "POSTGRES_PORT") +
@@ -137,19 +156,27 @@ std::string environment_conninfo(ngx_conf_t* cf)
 char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
 {
     target.table = view(lcf.log_table);
-    target.conninfo = lcf.postgres.data ? std::string(view(lcf.postgres))
-                                        : environment_conninfo(cf);
+    target.conninfo = environment_conninfo(cf);
+    if (lcf.postgres.data) {
+        target.conninfo = view(lcf.postgres);
+        if (target.conninfo.empty()) {
+            target.conninfo = environment_only;
+        }
+    }
     if (target.conninfo == "off" || target.conninfo.empty()) {
         target = {};
         return conf_ok;
     }
 
-    if (valid_conninfo(target.conninfo)) {
+    auto wrong = wrong_conninfo(target.conninfo);
+    if (wrong.empty()) {
         return conf_ok;
     }
-    return environment(cf, "DATABASE_URL")
-               ? fail(cf, "invalid connection string in \"DATABASE_URL\"")
-               : fail(cf, "invalid port in \"POSTGRES_PORT\"");
+    return fail(cf, "invalid connection string in \"%s\": %s",
+                environment(cf, "DATABASE_URL")     ? "DATABASE_URL"
+                : wrong.starts_with("invalid port") ? "POSTGRES_PORT"
+                                                    : "POSTGRES_HOST",
+                wrong.c_str());
 }
 
 // The index of `value`, which is added if need be.

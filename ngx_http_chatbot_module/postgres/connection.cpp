@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <initializer_list>
 #include <utility>
 
+#include "postgres/conninfo.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -15,29 +15,6 @@ namespace {
 
 constexpr int wait_slice_ms = 100;  // how fast stopping() is seen
 constexpr std::size_t max_message = 500;
-
-struct FreeOptions {
-    void operator()(PQconninfoOption* options) const
-    {
-        PQconninfoFree(options);
-    }
-};
-
-using Options = std::unique_ptr<PQconninfoOption, FreeOptions>;
-
-// Of these settings the first that is not empty.
-std::string value_of(const Options& options,
-                     std::initializer_list<std::string_view> keywords)
-{
-    for (auto keyword : keywords) {
-        for (auto* o = options.get(); o && o->keyword; o++) {
-            if (keyword == o->keyword && o->val && *o->val) {
-                return o->val;
-            }
-        }
-    }
-    return "";
-}
 
 // A list with commas such that it starts with item `first`, and ends with those
 // before it.
@@ -70,26 +47,6 @@ std::string message(const PostgresResult& result)
 
 }  // namespace
 
-bool valid_conninfo(const std::string& conninfo)
-{
-    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
-
-    // Libpq looks at ports, of which there may be several, when it connects.
-    return options &&
-           value_of(options, {"port"}).find_first_not_of("0123456789, ") ==
-               std::string::npos;
-}
-
-// What the conninfo does not say is the same for the whole process.
-std::string database_name(const std::string& conninfo)
-{
-    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
-    std::string port = value_of(options, {"port"});
-    return value_of(options, {"host", "hostaddr", "service"}) + ":" +
-           (port.empty() ? "5432" : port) + "/" +
-           value_of(options, {"dbname", "user"});
-}
-
 void ClearPostgresResult::operator()(pg_result* result) const
 {
     PQclear(result);
@@ -115,9 +72,9 @@ void PostgresConnection::Finish::operator()(pg_conn* conn) const
 bool PostgresConnection::open(const std::string& conninfo,
                               std::size_t first_host)
 {
-    Options options(PQconninfoParse(conninfo.c_str(), nullptr));
+    Conninfo parts(conninfo);
     auto hosts = [&](std::string_view keyword) {
-        return rotated(value_of(options, {keyword}), first_host);
+        return rotated(parts.value(keyword), first_host);
     };
     const std::string host = hosts("host");
     const std::string address = hosts("hostaddr");
@@ -143,8 +100,22 @@ bool PostgresConnection::open(const std::string& conninfo,
 
     PQsetNoticeReceiver(
         conn_.get(), [](void*, const PGresult*) {}, nullptr);
-    PQsetErrorVerbosity(conn_.get(), PQERRORS_TERSE);
+    PQsetErrorVerbosity(conn_.get(), PQERRORS_VERBOSE);
 
+    if (finish_opening()) {
+        PQsetErrorVerbosity(conn_.get(), PQERRORS_TERSE);
+        return PQsetnonblocking(conn_.get(), 1) == 0;
+    }
+
+    // That message is all that libpq has of the error: with its code, because
+    // it is verbose.
+    std::string_view text = PQerrorMessage(conn_.get());
+    too_many_ = text.find(":  53300: ") != text.npos;
+    return false;
+}
+
+bool PostgresConnection::finish_opening()
+{
     auto next = PGRES_POLLING_WRITING;
     while (next != PGRES_POLLING_OK) {
         if (next == PGRES_POLLING_FAILED ||
@@ -153,7 +124,7 @@ bool PostgresConnection::open(const std::string& conninfo,
         }
         next = PQconnectPoll(conn_.get());
     }
-    return PQsetnonblocking(conn_.get(), 1) == 0;
+    return true;
 }
 
 bool PostgresConnection::alive()
@@ -260,8 +231,9 @@ std::string PostgresConnection::why(const PostgresResult& result) const
         return "no reply in time";
     }
     if (error_field(result, PG_DIAG_SQLSTATE).empty()) {
-        auto text = one_line(PQerrorMessage(conn_.get()), max_message);
-        return text.empty() ? "answers nonsense" : text;
+        std::string_view text = PQerrorMessage(conn_.get());
+        text = text.substr(0, text.find("\nLOCATION: "));
+        return text.empty() ? "answers nonsense" : one_line(text, max_message);
     }
     return message(result);
 }

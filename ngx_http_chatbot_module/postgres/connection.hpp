@@ -13,13 +13,6 @@ struct pg_result;
 
 namespace chatbot {
 
-// Whether libpq can read `conninfo` (a string of keyword=value pairs or a URI).
-[[nodiscard]] bool valid_conninfo(const std::string& conninfo);
-
-// "host:port/dbname" of a conninfo, to tell databases apart: without user and
-// password, so that a changed password is not another database.
-[[nodiscard]] std::string database_name(const std::string& conninfo);
-
 struct ClearPostgresResult {
     void operator()(pg_result* result) const;
 };
@@ -69,11 +62,15 @@ public:
 
     [[nodiscard]] bool timed_out() const { return timed_out_; }
 
+    // Whether open() failed because the server has no connection to spare.
+    [[nodiscard]] bool too_many() const { return too_many_; }
+
     // Why the result is no success; without the data that the server may
     // repeat.
     [[nodiscard]] std::string why(const PostgresResult& result) const;
 
 private:
+    bool finish_opening();
     PostgresResult last_result(const std::string* rows);
     bool put(const std::string& rows);
     bool wait(short events);
@@ -86,6 +83,7 @@ private:
     const Stopping& stopping_;
     Clock::time_point deadline_;
     bool timed_out_ = false;
+    bool too_many_ = false;
     std::unique_ptr<pg_conn, Finish> conn_;
 };
 

@@ -3,155 +3,78 @@
 #include <libpq-fe.h>
 
 #include <algorithm>
-#include <chrono>
-#include <iterator>
 #include <utility>
 
-#include "postgres/connection.hpp"
 #include "core/record.hpp"
+#include "postgres/conninfo.hpp"
+#include "text/json.hpp"
 
 namespace chatbot {
 namespace {
 
-// The server gives up before the client does, or else soon after: a transaction
-// whose client is gone holds its locks no longer than this, be it busy or idle
-// (but for one that waits for the rest of a COPY: that ends with TCP's
-// keepalive).  Set for the transaction only, as others may share the session
+using std::chrono::milliseconds;
+
+// How long a trial may take before it is made with fewer lines.  More as long
+// as nothing goes in, and for a verdict.
+constexpr int min_trial_ms = 1000;
+constexpr int max_trial_ms = 8000;
+constexpr int verdict_factor = 4;
+
+// What the server's own time limits are exceeded by, before we leave.
+constexpr int grace_ms = 1000;
+
+// How long ship() works on a batch before it returns.
+constexpr milliseconds work_time(4000);
+
+constexpr std::chrono::seconds crowded_time(60);
+
+constexpr std::size_t trials_per_batch = 8;
+constexpr std::size_t max_others = 64;
+
+// Of a line that append_line() wrote.
+constexpr std::size_t max_witness = 16 * 1024;
+constexpr std::string_view time_member = "{\"timestamp\":\"";
+constexpr std::size_t time_size =
+    std::string_view("{\"timestamp\":\"2026-11-23T06:13:00.123Z\"").size();
+constexpr std::string_view id_member = ",\"request_id\":\"";
+
+// A transaction whose client is gone holds its locks no longer than this (but
+// for one that waits for the rest of a COPY: that ends with TCP's keepalive).
+// Such limits are set for the transaction only, as others may share the session
 // (pgbouncer).
-constexpr const char* limit_statement = "set local statement_timeout = 9000; ";
-constexpr const char* limit_pause =
-    "set local idle_in_transaction_session_timeout = 9000; ";
+constexpr const char* begin =
+    "begin; set local idle_in_transaction_session_timeout = 9000; ";
 
-// One at a time, of all workers and hosts, until the end of the transaction.
-// The key is "chatbot" in ASCII.
-constexpr const char* take_turns =
-    "select pg_advisory_xact_lock(x'63686174626f74'::bigint); ";
+// Looks for deferred constraints before it takes all back.
+constexpr const char* take_back = "set constraints all immediate; rollback";
 
-// Of a row of pg_attribute.
-constexpr const char* is_unique =
-    "exists (select from pg_index where indrelid = attrelid and indnatts = 1"
-    " and indkey[0] = attnum and indisunique and indisvalid and indimmediate"
-    " and indpred is null)";
-
-struct Column {
-    const char* name;
-    const char* type;
-    bool added;  // the old service's table has it not
-};
-
-constexpr Column known_columns[] = {
-    {"ip_address", "varchar(45) not null", false},
-    {"request_text", "text not null", false},
-    {"response_text", "text", false},
-    {"status", "varchar(20) not null", false},
-    {"timestamp", "timestamptz default current_timestamp", false},
-    // Compared as bytes, which makes its index much faster.
-    {"request_id", "text collate \"C\"", true},
-    {"model", "text", true},
-    {"cache_status", "text", true},
-    {"http_status", "smallint", true},
-    {"duration_ms", "integer", true},
-    {"prompt_tokens", "integer", true},
-    {"completion_tokens", "integer", true},
-    {"first_byte_ms", "integer", true},
-    {"cached_tokens", "integer", true},
-    {"reasoning_tokens", "integer", true},
-    {"attempts", "smallint", true},
-    {"upstream", "text", true},
-    {"upstream_request_id", "text", true},
-    {"client_name", "text", true},
-};
-
-static_assert(std::size(known_columns) == std::size(record_columns));
-
-bool is_known(std::string_view column)
+// Whether the code tells of the server's state: no connection, no resources,
+// shutting down, no access, read-only.
+bool is_about_server(std::string_view code)
 {
-    return std::any_of(
-        std::begin(known_columns), std::end(known_columns),
-        [&](const Column& known) { return column == known.name; });
-}
-
-// Data exceptions, broken constraints, limits exceeded.
-bool is_about_data(std::string_view code)
-{
-    return code.starts_with("22") || code.starts_with("23") ||
-           code.starts_with("54") || code == "21000";
-}
-
-// Whether the statement was refused for the data in it.  Not for what is no
-// fault of the row and fails until the administrator mends it: a sequence that
-// has come to its end or is behind the ids that are there, a column that
-// somebody added and that wants a value, a partition that is missing.
-bool is_refusal(const PostgresResult& result)
-{
-    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
-    if (code == "2200H") {
-        return false;
+    for (std::string_view prefix : {"08", "28", "3D", "53", "57P", "58"}) {
+        if (code.starts_with(prefix)) {
+            return true;
+        }
     }
-    if (code == "23502") {
-        return is_known(error_field(result, PG_DIAG_COLUMN_NAME));
-    }
-    if (code == "23505") {  // "Key (id)=(1) already exists.", in any language
-        std::string_view detail = error_field(result, PG_DIAG_MESSAGE_DETAIL);
-        detail.remove_prefix(std::min(detail.find('('), detail.size()));
-        return !detail.starts_with("(id)=(");
-    }
-    if (code == "23514") {  // a missing partition is no constraint
-        return !error_field(result, PG_DIAG_CONSTRAINT_NAME).empty();
-    }
-    return is_about_data(code);
+    return code == "25006";
 }
 
-// Whether DDL was refused for what the table is or who we are (42: no rights,
-// a view; 23: ids are there twice; 0A: partitioned), so that asking again is of
-// no use.
-bool is_final(const PostgresResult& result)
+// Whether it was refused for want of time, or because of what others did
+// meanwhile.
+bool is_about_time(std::string_view code)
 {
-    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
-    return code.starts_with("42") || code.starts_with("23") ||
-           code.starts_with("0A");
+    return code == "57014" || code == "55P03" || code.starts_with("40");
 }
 
-// Quotes a name with '"', or a string with '\''.
-std::string enclosed(std::string_view text, char quote)
+// Whether the sequence of `id` is behind the ids that are there: "Key (id)=(1)
+// already exists.", in any language.
+bool is_behind(const PostgresResult& result)
 {
-    std::string out(1, quote);
-    for (char c : text) {
-        out.append(c == quote ? 2 : 1, c);
-    }
-    return out + quote;
-}
-
-std::string quote_name(std::string_view name)
-{
-    return enclosed(name, '"');
-}
-
-std::string quoted_table(std::string_view table)
-{
-    auto dot = table.find('.');
-    if (dot == std::string_view::npos) {
-        return quote_name(table);
-    }
-    return quote_name(table.substr(0, dot)) + "." +
-           quote_name(table.substr(dot + 1));
-}
-
-// Makes the index, unless the column is missing or others were first: it is
-// looked for when it is our turn.  It has no name of ours, as the index of a
-// table that was renamed may have that.
-std::string make_unique(const std::string& table)
-{
-    return "do $chatbot$ begin if exists (select from pg_attribute"
-           " where attrelid = to_regclass(" +
-           enclosed(table, '\'') + ") and attname = 'request_id' and not " +
-           is_unique + ") then create unique index on " + table +
-           " (request_id); end if; end $chatbot$";
-}
-
-void append_item(std::string& list, const std::string& item)
-{
-    list += (list.empty() ? "" : ", ") + item;
+    std::string_view detail = error_field(result, PG_DIAG_MESSAGE_DETAIL);
+    detail.remove_prefix(std::min(detail.find('('), detail.size()));
+    return error_field(result, PG_DIAG_SQLSTATE) == "23505" &&
+           detail.starts_with("(id)=(");
 }
 
 // Takes the first line, "\n" included, off `lines`, which is not empty.
@@ -165,61 +88,130 @@ std::string_view next_line(std::string_view& lines)
     return line;
 }
 
+std::vector<std::string_view> split(std::string_view text, std::size_t max)
+{
+    std::vector<std::string_view> lines;
+    while (!text.empty() && lines.size() < max) {
+        lines.push_back(next_line(text));
+    }
+    return lines;
+}
+
 // The line ends stay: no JSON string reaches across one, so that a torn line
 // cannot swallow the next.
-std::string json_array(std::string_view lines)
+std::string json_array(const std::vector<std::string_view>& lines)
 {
     std::string array = "[";
-    while (!lines.empty()) {
-        array += next_line(lines);
-        if (!lines.empty()) {
-            array += ',';
-        }
+    for (auto line : lines) {
+        array += array.size() == 1 ? "" : ",";
+        array += line;
     }
     return array + "]";
 }
 
-// Where a line starts near the middle of `lines`; 0 if there is only one.
-std::size_t middle(std::string_view lines)
+bool append_rows(std::string& rows, const std::vector<std::string_view>& lines,
+                 const RecordColumns& columns)
 {
-    auto newline = lines.find('\n', lines.size() / 2);
-    if (newline == std::string_view::npos || newline + 1 == lines.size()) {
-        newline = lines.substr(0, lines.size() / 2).rfind('\n');
+    return std::all_of(lines.begin(), lines.end(), [&](auto line) {
+        return append_row(rows, line, columns);
+    });
+}
+
+// Adds the reason as a member, which does no harm if the line is shipped again.
+void append_refused(std::string& out, std::string_view line,
+                    std::string_view reason)
+{
+    std::string row;
+    if (!append_row(row, line, RecordColumns().set())) {
+        out += line;
+        out += line.ends_with('\n') ? "" : "\n";
+        return;
     }
-    return newline == std::string_view::npos ? 0 : newline + 1;
+
+    out += line.substr(0, line.size() - 2);
+    out += ",\"refusal\":";
+    append_json(out, reason);
+    out += "}\n";
 }
 
 }  // namespace
 
+LogPostgres::Batch::Batch(std::string_view all, std::size_t max_trial)
+    : text(all),
+      lines(split(all, Triage::no_limit)),
+      triage(lines.size(), max_trial)
+{
+}
+
 LogPostgres::LogPostgres(std::string conninfo, std::string table,
                          Stopping stopping)
     : conninfo_(std::move(conninfo)),
-      table_(quoted_table(table)),
-      stopping_(std::move(stopping))
+      stopping_(std::move(stopping)),
+      schema_(table),
+      trial_ms_(min_trial_ms)
 {
 }
 
 LogPostgres::~LogPostgres() = default;
 
-bool LogPostgres::insert(std::string_view lines, std::string& rejected) noexcept
+Shipping LogPostgres::ship(std::string_view lines, bool sent_before,
+                           std::string_view others,
+                           std::string& rejected) noexcept
 try {
-    if (connect() && insert_new(lines)) {
-        if (!failure_.empty()) {
-            failure_.clear();
-            tell(Notice::Level::notice, "is back");
-        }
-        hand_over_refused(lines, rejected);
-        return true;
+    if (!batch_ || batch_->text.data() != lines.data() ||
+        batch_->text.size() != lines.size()) {
+        in_round_ = false;
+        sent_before_ = sent_before;
+        batch_.emplace(lines, max_trial_);
     }
 
-    // Another server may answer next time, and the table be another.  Libpq
-    // asks no host behind a silent one, so the next try starts with the next.
-    first_host_ = connection_->timed_out() ? first_host_ + 1 : 0;
-    connection_.reset();
-    return false;
+    auto shipping = connect() ? work(others, rejected) : Shipping::waiting;
+    if (shipping == Shipping::waiting) {
+        // The table may be another next time.
+        rest();
+    }
+    return shipping;
 } catch (...) {  // no memory
-    connection_.reset();
+    rest();
+    return Shipping::waiting;
+}
+
+std::size_t LogPostgres::batch_size(std::string_view lines) const
+{
+    auto rest = lines;
+    if (max_trial_ < Triage::no_limit / trials_per_batch) {
+        for (auto n = max_trial_ * trials_per_batch; n > 0 && !rest.empty();
+             n--) {
+            next_line(rest);
+        }
+        return lines.size() - rest.size();
+    }
+    return lines.size();
+}
+
+bool LogPostgres::prepare() noexcept
+try {
+    return connect();
+} catch (...) {  // no memory
+    rest();
     return false;
+}
+
+void LogPostgres::rest()
+{
+    connection_.reset();
+}
+
+int LogPostgres::connected_ms() const
+{
+    auto since =
+        std::chrono::duration_cast<milliseconds>(Clock::now() - connected_at_);
+    return connection_ ? static_cast<int>(since.count()) : 0;
+}
+
+bool LogPostgres::is_crowded() const
+{
+    return Clock::now() < crowded_until_;
 }
 
 std::vector<Notice> LogPostgres::take_notices()
@@ -229,316 +221,332 @@ std::vector<Notice> LogPostgres::take_notices()
 
 bool LogPostgres::connect()
 {
-    auto deadline = PostgresConnection::Clock::now() +
-                    std::chrono::milliseconds(timeout_ms);
     if (connection_ && connection_->alive()) {
-        connection_->set_deadline(deadline);
         return true;
     }
 
-    connection_ = std::make_unique<PostgresConnection>(stopping_);
-    connection_->set_deadline(deadline);
-    if (!connection_->open(conninfo_, first_host_)) {
-        return fail(connection_->why(nullptr));
-    }
-    return prepare();
-}
-
-bool LogPostgres::prepare()
-{
-    if (!look() || (exists_ && !is_log())) {
+    // Libpq asks no host behind a silent one, so the next try starts there.
+    auto& connection = connection_ =
+        std::make_unique<PostgresConnection>(stopping_);
+    connection->set_deadline(Clock::now() + milliseconds(connect_timeout_ms));
+    if (!connection->open(conninfo_, first_host_)) {
+        first_host_ = connection->timed_out() ? first_host_ + 1 : 0;
+        auto why = connection->why(nullptr);
+        if (!connection->too_many()) {
+            return fail(why);
+        }
+        if (!is_crowded()) {
+            tell(Notice::Level::warn, why + "; connections are taken in turns");
+        }
+        crowded_until_ = Clock::now() + crowded_time;
         return false;
     }
 
-    std::string refusal;
-    bool complete = unique_ && columns_.size() == std::size(known_columns);
-    if (!complete && (!widen(refusal) || !look())) {
-        return false;
+    connected_at_ = Clock::now();
+    copies_ = selects_ = true;
+    if (!schema_.prepare(*connection)) {
+        return fail(schema_.error());
     }
-
-    if (!exists_) {
-        return fail(refusal);
+    if (schema_.limits() != limits_ && !schema_.limits().empty()) {
+        tell(Notice::Level::warn, schema_.limits());
     }
-    if (!is_log()) {  // one that had no column at all
-        return false;
-    }
-    tell_limits(refusal);
-    write_insert();
+    limits_ = schema_.limits();
     return true;
 }
 
-// What the table has of what we know.
-bool LogPostgres::look()
+// Makes trials until all lines are inserted or rejected, or nothing goes in.
+Shipping LogPostgres::work(std::string_view others, std::string& rejected)
 {
-    static const std::string sql =
-        std::string("select attname, ") + is_unique +
-        ", (select relhasrules from pg_class where oid = attrelid)"
-        " from pg_attribute where attrelid = to_regclass($1)"
-        " and attnum > 0 and not attisdropped";
-
-    PostgresResult result = connection_->query(sql, &table_);
-    if (!succeeded(result)) {
-        return fail(connection_->why(result));
+    auto& triage = batch_->triage;
+    auto other_lines = split(others, max_others);
+    if (!std::exchange(in_round_, true)) {
+        triage.go_on(1 + other_lines.size());
     }
 
-    columns_.clear();
-    exists_ = PQntuples(result.get()) != 0;
-    unique_ = has_rules_ = false;
-    for (int row = 0; row < PQntuples(result.get()); row++) {
-        std::string name = PQgetvalue(result.get(), row, 0);
-        if (!is_known(name)) {
-            continue;
+    const auto until = Clock::now() + work_time;
+    for (auto trial = triage.next(); !trial.lines.empty();
+         trial = triage.next()) {
+        if (!make(trial, other_lines)) {
+            in_round_ = false;
+            return Shipping::waiting;
         }
-        if (name == "request_id") {
-            unique_ = *PQgetvalue(result.get(), row, 1) == 't';
+        if (Clock::now() > until) {
+            return Shipping::more;
         }
-        has_rules_ = *PQgetvalue(result.get(), row, 2) == 't';
-        columns_.insert(std::move(name));
     }
-    return true;
+
+    in_round_ = false;
+    if (!triage.finished()) {
+        trial_ms_ = std::min(2 * trial_ms_, max_trial_ms);
+        fail(batch_->last_reason);
+        return Shipping::waiting;
+    }
+
+    finish(rejected);
+    return Shipping::done;
 }
 
-// A table that happens to have the name that was configured is not widened, nor
-// given questions that it has no place for.
-bool LogPostgres::is_log()
+// Returns false if no other trial can be made now.
+bool LogPostgres::make(const Triage::Trial& trial, const Lines& others)
 {
-    return columns_.contains("request_text") ||
-           fail("table " + table_ +
-                " is no log of questions: it has no column request_text");
-}
-
-// Makes the table, or adds what it lacks.  Returns false if it is worth to try
-// again; `refusal` says why something could not be done at all.
-//
-// The index of a large table may take longer than we wait: the server completes
-// it nevertheless, which is why no statement_timeout is set yet.
-bool LogPostgres::widen(std::string& refusal)
-{
-    std::string columns = "id serial primary key";
-    std::string additions;
-    for (const auto& c : known_columns) {
-        append_item(c.added ? additions : columns,
-                    (c.added ? "add column if not exists " : "") +
-                        quote_name(c.name) + " " + c.type);
-    }
-
-    std::string steps[] = {
-        exists_ ? ""
-                : "create table if not exists " + table_ + " (" + columns + ")",
-        "alter table " + table_ + " " + additions,
-        unique_ ? "" : make_unique(table_),
-    };
-
-    for (const auto& step : steps) {
-        if (step.empty()) {
-            continue;
-        }
-
-        PostgresResult result = connection_->query(
-            std::string("set local lock_timeout = 2000; ") + take_turns + step);
-        if (succeeded(result)) {
-            continue;
-        }
-        if (!is_final(result)) {
-            return fail(connection_->why(result));
-        }
-        if (refusal.empty()) {
-            refusal = connection_->why(result);
-        }
-    }
-    return true;
-}
-
-// The types are the table's own.  Without a unique index, looking is what keeps
-// a line from coming twice; insert_batch() then takes turns with the others.
-void LogPostgres::write_insert()
-{
-    std::string list;
-    for (const auto& name : columns_) {
-        append_item(list, quote_name(name));
-    }
-
-    const std::string source =
-        " from json_populate_recordset(null::" + table_ + ", $1::json) x";
-    insert_ = "insert into " + table_ + " (" + list + ") select ";
-    copy_.clear();
-
-    if (unique_) {
-        insert_ += list + source + " on conflict (request_id) do nothing";
-    } else if (columns_.contains("request_id")) {
-        insert_ += "distinct on (request_id) " + list + source +
-                   " where not exists (select from " + table_ +
-                   " y where y.request_id = x.request_id)";
+    using Kind = Triage::Trial::Kind;
+    const bool rehearse = trial.kind == Kind::rehearse;
+    std::string other;
+    Lines lines;
+    if (rehearse) {
+        other = rehearsed(trial.lines.front(), others);
+        lines.push_back(other);
     } else {
-        insert_ += list + source;
-    }
-
-    // COPY knows triggers, but no rules.
-    if (unique_ && !has_rules_ &&
-        columns_.size() == std::size(record_columns)) {
-        for (auto name : record_columns) {
-            append_item(copy_, quote_name(name));
-        }
-        copy_ = limit_statement + ("copy " + table_) + " (" + copy_ +
-                ") from stdin";
-    }
-}
-
-void LogPostgres::tell_limits(const std::string& refusal)
-{
-    std::string lacking;
-    for (const auto& c : known_columns) {
-        if (!columns_.contains(c.name)) {
-            append_item(lacking, c.name);
+        for (auto i : trial.lines) {
+            lines.push_back(batch_->lines[i]);
         }
     }
-    if (!unique_) {
-        append_item(lacking, "a unique index on request_id");
+    if (rehearse && other.empty()) {
+        batch_->triage.report(trial, Triage::Result::refused, true);
+        return true;
     }
 
-    std::string limits =
-        lacking.empty() ? ""
-                        : "table " + table_ + " is used without " + lacking +
-                              (refusal.empty() ? "" : ": " + refusal);
-    if (limits != limits_ && !limits.empty()) {
-        tell(Notice::Level::warn, limits);
+    const auto start = Clock::now();
+    statement_ms_ =
+        trial_ms_ * (trial.kind == Kind::confirm ? verdict_factor : 1);
+    connection_->set_deadline(start +
+                              milliseconds(2 * statement_ms_ + grace_ms));
+    Outcome outcome = attempt(lines, rehearse);
+    const bool fast = Clock::now() - start < milliseconds(trial_ms_ / 4);
+
+    if (outcome.kind == Outcome::Kind::down) {
+        return fail(outcome.why);
     }
-    limits_ = limits;
+    if (outcome.kind == Outcome::Kind::done) {
+        if (!rehearse) {
+            keep_witness(lines.back());
+        }
+        batch_->triage.report(
+            trial,
+            outcome.is_new ? Triage::Result::inserted : Triage::Result::known,
+            fast);
+        return true;
+    }
+
+    if (!rehearse) {
+        batch_->last_reason = outcome.why;
+    }
+    if (trial.single() && !rehearse) {
+        batch_->reasons[trial.lines.front()] = outcome.why;
+    }
+    batch_->triage.report(trial,
+                          outcome.kind == Outcome::Kind::refused
+                              ? Triage::Result::refused
+                              : Triage::Result::out_of_time,
+                          fast);
+    return !outcome.code.empty() || fail(outcome.why);
 }
 
-bool LogPostgres::run(const std::string& sql)
+// The witness, as it would be if it came now and with the id of another
+// request; or else a later line.  Empty if there is none.
+std::string LogPostgres::rehearsed(std::size_t other, const Lines& others) const
 {
-    PostgresResult result = connection_->query(sql);
-    return succeeded(result) || fail(connection_->why(result));
-}
-
-// COPY is half the work for the server, but all or nothing: of lines that are
-// there already, or are refused, it takes none.
-LogPostgres::Outcome LogPostgres::copy_lines(std::string_view lines)
-{
-    if (copy_.empty()) {
-        return Outcome::refused;
+    if (other != 0) {
+        return other <= others.size() ? std::string(others[other - 1]) : "";
     }
 
+    auto line = witness_;
+    auto suspect = batch_->lines[batch_->triage.first_suspect()];
+    auto id = line.find(id_member);
+    if (id == line.npos || !suspect.starts_with(time_member)) {
+        return "";
+    }
+    line.insert(id + id_member.size(), "rehearsal-");
+    return line.replace(0, time_size, suspect.substr(0, time_size));
+}
+
+// Preferably one that has a value in most columns.
+void LogPostgres::keep_witness(std::string_view line)
+{
+    bool full = line.find("\"status\":\"success\"") != line.npos;
+    if ((full || witness_.empty()) && line.size() <= max_witness &&
+        line.starts_with(time_member)) {
+        witness_ = line;
+    }
+}
+
+// Lines that may be there already are inserted in a way that looks, which may
+// need more rights than we have.
+LogPostgres::Outcome LogPostgres::attempt(const Lines& lines, bool rehearse)
+{
+    const auto& statements = schema_.statements();
+    const bool looks = selects_ && !rehearse &&
+                       (sent_before_ || statements.always_new) &&
+                       statements.insert_new != statements.insert;
+    if (!looks) {
+        return insert_plain(lines, rehearse);
+    }
+
+    Outcome outcome = insert(lines, statements.insert_new, false);
+    if (outcome.kind == Outcome::Kind::refused && outcome.code == "42501" &&
+        lines.size() == 1) {
+        outcome = insert_plain(lines, false);
+        selects_ = outcome.kind != Outcome::Kind::done;
+    } else if (lines.size() == 1 && is_there(outcome)) {
+        outcome.kind = Outcome::Kind::done;
+        outcome.is_new = false;
+    }
+    return outcome;
+}
+
+// Whether a line was refused because it is there already.
+bool LogPostgres::is_there(const Outcome& outcome)
+{
+    return outcome.code == "23505" &&
+           LogSchema::is_own_key(*connection_, outcome.schema,
+                                 outcome.constraint);
+}
+
+// COPY is half the work for the server.
+LogPostgres::Outcome LogPostgres::insert_plain(const Lines& lines,
+                                               bool rehearse)
+{
+    const auto& statements = schema_.statements();
+    Outcome outcome;
     std::string rows;
-    rows.reserve(lines.size());
-    while (!lines.empty()) {
-        if (!append_row(rows, next_line(lines), RecordColumns().set())) {
-            return Outcome::refused;
-        }
+    if (copies_ && !statements.copy.empty() &&
+        append_rows(rows, lines, statements.columns)) {
+        outcome = copy(rows, rehearse);
+        copies_ =
+            outcome.kind != Outcome::Kind::refused ||
+            !(outcome.code.starts_with("42") || outcome.code.starts_with("0A"));
+    } else {
+        outcome = insert(lines, statements.insert, rehearse);
     }
 
-    PostgresResult result = connection_->copy(copy_, rows);
-    if (succeeded(result)) {
-        return Outcome::done;
+    if (!copies_ && outcome.kind == Outcome::Kind::refused && !rows.empty()) {
+        outcome = insert(lines, statements.insert, rehearse);
+    }
+    if (rehearse || !is_there(outcome)) {
+        return outcome;
     }
 
-    std::string_view code = error_field(result, PG_DIAG_SQLSTATE);
-    if (is_about_data(code)) {
-        return Outcome::refused;  // insert_lines() finds out of which line
+    // Some of it is there already: which is looked for, or found by halving.
+    if (!std::exchange(sent_before_, true)) {
+        return attempt(lines, false);
     }
-    if (code.starts_with("42") || code.starts_with("0A")) {
-        copy_.clear();  // it is no way into this table
-        return Outcome::refused;
+    if (lines.size() == 1) {
+        outcome.kind = Outcome::Kind::done;
+        outcome.is_new = false;
     }
-    fail(connection_->why(result));
-    return Outcome::failed;
+    return outcome;
 }
 
-// Lines that PostgreSQL refuses are found by halving.  The good halves are
-// committed at once: should something fail later, they come again and are
-// known.
-bool LogPostgres::insert_lines(std::string_view lines)
+LogPostgres::Outcome LogPostgres::copy(const std::string& rows, bool rehearse)
 {
-    if (lines.empty()) {
-        return true;
+    const auto& statement = schema_.statements().copy;
+    if (!rehearse) {
+        const auto sql = limits() + statement;
+        return outcome_of(connection_->copy(sql, rows));
     }
 
-    Outcome outcome = insert_batch(lines);
-    if (outcome != Outcome::refused) {
-        return outcome == Outcome::done;
+    const auto sql = begin + limits() + statement;
+    Outcome outcome = outcome_of(connection_->copy(sql, rows));
+    if (outcome.kind == Outcome::Kind::done) {
+        outcome = outcome_of(connection_->query(take_back));
     }
-
-    std::size_t half = middle(lines);
-    if (half == 0) {
-        refused_.emplace(lines);
-        return true;
+    if (outcome.kind != Outcome::Kind::done) {
+        (void)connection_->query("rollback");
     }
-    return insert_lines(lines.substr(0, half)) &&
-           insert_lines(lines.substr(half));
+    return outcome;
 }
 
-LogPostgres::Outcome LogPostgres::insert_batch(std::string_view lines)
+LogPostgres::Outcome LogPostgres::insert(const Lines& lines,
+                                         const std::string& statement,
+                                         bool rehearse)
 {
-    if (!run(std::string("begin; ") + limit_statement + limit_pause +
-             (unique_ ? "" : take_turns))) {
-        return Outcome::failed;
+    const auto& statements = schema_.statements();
+    const bool turns =
+        statements.take_turns && statement == statements.insert_new;
+    PostgresResult result =
+        connection_->query(begin + limits() + (turns ? lock_turns : ""));
+    if (!succeeded(result)) {
+        auto outcome = outcome_of(result);
+        (void)connection_->query("rollback");
+        return outcome;
     }
 
     const std::string array = json_array(lines);
-    PostgresResult result = connection_->query(insert_, &array);
-    if (succeeded(result)) {
-        result = connection_->query("commit");  // checks what was deferred
-    }
-    if (succeeded(result)) {
-        return Outcome::done;
+    result = connection_->query(statement, &array);
+    const bool is_new = !result || *PQcmdTuples(result.get()) != '0' ||
+                        statement == statements.insert;
+    if (succeeded(result)) {  // checks what was deferred
+        result = connection_->query(rehearse ? take_back : "commit");
     }
 
-    if (!is_refusal(result)) {
-        fail(connection_->why(result));
-        return Outcome::failed;
+    Outcome outcome = outcome_of(result);
+    outcome.is_new = is_new;
+    if (outcome.kind != Outcome::Kind::done) {
+        (void)connection_->query("rollback");
     }
-    refusal_ = connection_->why(result);
-    return run("rollback") ? Outcome::refused : Outcome::failed;
+    return outcome;
 }
 
-// Inserts what was not refused in an earlier try.  After a failure some of it
-// may be there already, which is nothing for COPY.
-bool LogPostgres::insert_new(std::string_view lines)
+LogPostgres::Outcome LogPostgres::outcome_of(const PostgresResult& result)
 {
-    if (failure_.empty()) {
-        Outcome outcome = copy_lines(lines);
-        if (outcome != Outcome::refused) {
-            return outcome == Outcome::done;
-        }
-    }
-    if (refused_.empty()) {
-        return insert_lines(lines);
+    Outcome outcome;
+    if (succeeded(result)) {
+        outcome.kind = Outcome::Kind::done;
+        return outcome;
     }
 
-    std::string rest;
-    while (!lines.empty()) {
-        std::string_view line = next_line(lines);
-        if (!refused_.contains(line)) {
-            rest += line;
-        }
+    outcome.code = error_field(result, PG_DIAG_SQLSTATE);
+    outcome.schema = error_field(result, PG_DIAG_SCHEMA_NAME);
+    outcome.constraint = error_field(result, PG_DIAG_CONSTRAINT_NAME);
+    outcome.why = connection_->why(result);
+    if (outcome.code.empty()) {  // the connection is lost
+        sent_before_ = true;
+        outcome.kind =
+            stopping_() ? Outcome::Kind::down : Outcome::Kind::out_of_time;
+    } else if (is_about_server(outcome.code) || is_behind(result)) {
+        outcome.kind = Outcome::Kind::down;
+    } else {
+        outcome.kind = is_about_time(outcome.code) ? Outcome::Kind::out_of_time
+                                                   : Outcome::Kind::refused;
     }
-    return insert_lines(rest);
+    return outcome;
 }
 
-void LogPostgres::hand_over_refused(std::string_view lines,
-                                    std::string& rejected)
+// Sooner for a lock, so that the error says so.
+std::string LogPostgres::limits() const
 {
+    return "set local statement_timeout = " + std::to_string(statement_ms_) +
+           "; set local lock_timeout = " +
+           std::to_string(statement_ms_ * 3 / 4) + "; ";
+}
+
+void LogPostgres::finish(std::string& rejected)
+{
+    const auto& triage = batch_->triage;
     std::string refused;
+    std::string why;
     std::size_t n = 0;
-    while (!refused_.empty() && !lines.empty()) {
-        std::string_view line = next_line(lines);
-        if (refused_.contains(line)) {
-            refused += line;
+    for (std::size_t i = 0; i < batch_->lines.size(); i++) {
+        if (triage.is_rejected(i)) {
+            why = batch_->reasons[i];
+            append_refused(refused, batch_->lines[i], why);
             n++;
         }
     }
-    refused_.clear();
-    if (n == 0) {
-        return;
-    }
-
-    if (refused.back() != '\n') {
-        refused += '\n';
-    }
-    tell(Notice::Level::error,
-         "records refused: " + std::to_string(n) + ", " + refusal_);
     rejected += refused;
+
+    if (n != 0) {
+        tell(Notice::Level::error,
+             "records refused: " + std::to_string(n) + ", " + why);
+    }
+    if (!std::exchange(failure_, "").empty()) {
+        tell(Notice::Level::notice, "is back");
+    }
+    max_trial_ = triage.max_trial();
+    if (max_trial_ == Triage::no_limit) {
+        trial_ms_ = std::max(trial_ms_ / 2, min_trial_ms);
+    }
+    batch_.reset();
 }
 
 // Returns false, for the caller to return.

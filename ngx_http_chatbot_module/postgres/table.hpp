@@ -1,26 +1,33 @@
 #pragma once
 
-#include <functional>
+#include <chrono>
+#include <map>
 #include <memory>
-#include <set>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/exchange.hpp"
+#include "postgres/connection.hpp"
+#include "postgres/schema.hpp"
+#include "postgres/triage.hpp"
 
 namespace chatbot {
 
-class PostgresConnection;
+// What became of a batch for the time being.
+enum class Shipping {
+    done,     // committed or rejected
+    more,     // on its way: go on with it at once
+    waiting,  // none goes in, or PostgreSQL cannot be reached: try again later
+};
 
-// The table request_logs: makes or widens it, and inserts lines of the journal.
-// Where the rights to widen it are missing, the columns that are there are
-// used.
+// Inserts lines of the journal into the table request_logs, batch by batch.
 //
-// Threads:  insert() on a worker thread, the rest between two inserts on the
-//           event loop.
-// Time:     an insert takes at most timeout_ms, connecting included (name
-//           resolution excepted), and ends early once stopping().
+// Threads:  ship() and prepare() on a worker thread, the rest between two of
+//           them on the event loop, or else on that thread.
+// Time:     each takes some seconds at most (name resolution excepted), and
+//           ends early once stopping().
 class LogPostgres {
 public:
     // `table` may be "schema.table"; it is quoted, not parsed further.
@@ -31,58 +38,108 @@ public:
     LogPostgres& operator=(const LogPostgres&) = delete;
 
     // Inserts whole lines of JSON, each once, however often they come
-    // (`request_id` decides).  Returns true when all are committed, but for
-    // those that PostgreSQL refuses for what they are: these are appended to
-    // `rejected` with a notice that says why.  False: try again later, all of
-    // them; nothing is in `rejected`.
-    [[nodiscard]] bool insert(std::string_view lines,
-                              std::string& rejected) noexcept;
+    // (`request_id` decides).  Those that PostgreSQL refuses for what they are
+    // are appended to `rejected` when all is done, with a notice that says why.
+    //
+    // `sent_before`: another worker may have inserted some of `lines`.
+    // `others` are some later lines: whether these could be inserted, or a line
+    // that was inserted before, is tried if none of `lines` can.
+    // REQUIRES: until it is done, `lines` stays where it is and is not changed;
+    // other lines are another batch.
+    [[nodiscard]] Shipping ship(std::string_view lines, bool sent_before,
+                                std::string_view others,
+                                std::string& rejected) noexcept;
+
+    // How many bytes of `lines` make a good batch, as fast as the table is.
+    [[nodiscard]] std::size_t batch_size(std::string_view lines) const;
+
+    // Connects, and makes the table if it is not there.
+    [[nodiscard]] bool prepare() noexcept;
+
+    // Gives the connection back, which others may need.
+    void rest();
+
+    // How long it has been there, in milliseconds; 0: there is none.
+    [[nodiscard]] int connected_ms() const;
+
+    // Whether the server had no connection for us in the last minute: take
+    // turns with others.
+    [[nodiscard]] bool is_crowded() const;
 
     // Takes what should be logged since the last call.  A failure that lasts
-    // is told once; that records are refused, whenever insert() hands some
-    // over.
+    // is told once; that records are refused, whenever ship() hands some over.
     [[nodiscard]] std::vector<Notice> take_notices();
 
-    static constexpr int timeout_ms = 10000;
+    static constexpr int connect_timeout_ms = 10000;
 
 private:
-    enum class Outcome { done, refused, failed };
+    using Clock = std::chrono::steady_clock;
+
+    // The lines that ship() is given until they are done.
+    struct Batch {
+        Batch(std::string_view all, std::size_t max_trial);
+
+        std::string_view text;
+        std::vector<std::string_view> lines;
+        Triage triage;
+        std::map<std::size_t, std::string> reasons;  // of lines refused
+        std::string last_reason;
+    };
+
+    // What a statement came to.
+    struct Outcome {
+        enum class Kind {
+            done,
+            refused,
+            out_of_time,
+            down,  // nothing can be inserted now, whatever it is
+        };
+
+        Kind kind = Kind::down;
+        bool is_new = true;  // done: not all lines were there already
+        std::string code;    // SQLSTATE; empty: the connection was lost
+        std::string schema;  // of the constraint
+        std::string constraint;
+        std::string why;
+    };
+
+    using Lines = std::vector<std::string_view>;
 
     bool connect();
-    bool prepare();
-    bool look();
-    bool is_log();
-    bool widen(std::string& refusal);
-    bool run(const std::string& sql);
-    Outcome copy_lines(std::string_view lines);
-    bool insert_lines(std::string_view lines);
-    Outcome insert_batch(std::string_view lines);
-    bool insert_new(std::string_view lines);
-    void hand_over_refused(std::string_view lines, std::string& rejected);
-    void write_insert();
-    void tell_limits(const std::string& refusal);
+    Shipping work(std::string_view others, std::string& rejected);
+    bool make(const Triage::Trial& trial, const Lines& others);
+    std::string rehearsed(std::size_t other, const Lines& others) const;
+    void keep_witness(std::string_view line);
+    Outcome attempt(const Lines& lines, bool rehearse);
+    bool is_there(const Outcome& outcome);
+    Outcome insert_plain(const Lines& lines, bool rehearse);
+    Outcome copy(const std::string& rows, bool rehearse);
+    Outcome insert(const Lines& lines, const std::string& statement,
+                   bool rehearse);
+    Outcome outcome_of(const PostgresResult& result);
+    std::string limits() const;
+    void finish(std::string& rejected);
     bool fail(const std::string& why);
     void tell(Notice::Level level, const std::string& text);
 
     const std::string conninfo_;
-    const std::string table_;  // quoted
     const Stopping stopping_;
+    LogSchema schema_;
 
     std::unique_ptr<PostgresConnection> connection_;
+    Clock::time_point connected_at_;
+    Clock::time_point crowded_until_;
     std::size_t first_host_ = 0;  // of the conninfo, to ask first
 
-    // What the table has, as long as there is a connection.
-    std::set<std::string, std::less<>> columns_;
-    bool exists_ = false;
-    bool unique_ = false;  // request_id is
-    bool has_rules_ = false;
-    std::string insert_;
-    std::string copy_;  // empty: this table is not for it
-
-    // Lines known to be refused.  Kept from one try to the next, so that many
-    // of them are found in the end, however slow the server.
-    std::set<std::string, std::less<>> refused_;
-    std::string refusal_;  // why the last one was
+    std::optional<Batch> batch_;
+    std::string witness_;       // a line that was inserted
+    bool in_round_ = false;     // of trials
+    bool sent_before_ = false;  // lines of the batch may be there already
+    bool copies_ = true;        // COPY is a way into this table
+    bool selects_ = true;       // we may read what is there
+    std::size_t max_trial_ = Triage::no_limit;  // lines
+    int trial_ms_;                              // that a trial may take
+    int statement_ms_ = 0;                      // that this one may take
 
     std::string failure_;  // what was told last; empty: all is well
     std::string limits_;   // the same

@@ -1,0 +1,70 @@
+#include "postgres/conninfo.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+// Connections are tried by table_test.cpp.
+
+namespace chatbot {
+namespace {
+
+TEST(ConninfoTest, IsReadAsLibpqDoes)
+{
+    for (auto right : {"host=db user=chatbot", "host=a,b port=1,65535",
+                       "postgresql://chatbot:secret@db:5433/logs",
+                       "postgresql://a:b@c:1,d:2/e", "sslmode=require", ""}) {
+        EXPECT_EQ(wrong_conninfo(right), "") << right;
+    }
+}
+
+TEST(ConninfoTest, ReasonsAreLibpqsOwn)
+{
+    auto wrong = [](const std::string& conninfo) {
+        return wrong_conninfo(conninfo);
+    };
+    EXPECT_EQ(wrong("port=99999"), "invalid port \"99999\"");
+    EXPECT_EQ(wrong("host=a,b port=1,0"), "invalid port \"0\"");
+    EXPECT_EQ(wrong("host=a,b port=1,2,3"),
+              "as many ports as hosts are wanted");
+    EXPECT_EQ(wrong("port=x"), "invalid port");
+    EXPECT_EQ(wrong("host=db nonsense=1"),
+              "invalid connection option \"nonsense\"");
+    EXPECT_EQ(wrong("host=db sslmode=maybe"),
+              "invalid sslmode value: \"maybe\"");
+    EXPECT_NE(wrong("host=db service=none").find("\"none\" not found"),
+              std::string::npos);
+}
+
+TEST(ConninfoTest, ReasonsHoldNoPassword)
+{
+    for (auto conninfo :
+         {"host=db password=my secret", "secret",
+          "postgresql://me:secret%zz@db", "postgresql://me:secret@db/?x=secret",
+          "password=my secret=x", "password=secret sslmode=secret"}) {
+        auto reason = wrong_conninfo(conninfo);
+        EXPECT_NE(reason, "") << conninfo;
+        EXPECT_EQ(reason.find("secret"), std::string::npos) << reason;
+    }
+}
+
+TEST(ConninfoTest, EnvironmentIsThatOfLibpq)
+{
+    auto names = libpq_environment();
+    for (auto name : {"PGHOST", "PGPASSFILE", "PGSSLMODE", "PGSERVICE",
+                      "PGSERVICEFILE", "PGOPTIONS"}) {
+        EXPECT_NE(std::find(names.begin(), names.end(), name), names.end())
+            << name;
+    }
+}
+
+TEST(ConninfoTest, DatabasesHaveNames)
+{
+    EXPECT_EQ(database_name("host=db user=me password=secret"), "db:5432/me");
+    EXPECT_EQ(database_name("postgresql://me:secret@db:5433/logs"),
+              "db:5433/logs");
+    EXPECT_EQ(database_name("dbname=logs"), ":5432/logs");
+}
+
+}  // namespace
+}  // namespace chatbot
