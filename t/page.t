@@ -43,7 +43,12 @@ location \@too_many {
     return 429 '{"title": "Too Many Requests", "status": 429, "detail": "One each 4 s."}';
 }
 
-location ~ ^/(limited/)?\$ {
+location = /fake/chat {
+    proxy_pass http://127.0.0.1:%%PORT_1%%;
+    proxy_buffering off;
+}
+
+location ~ ^/(limited/|fake/)?\$ {
     root $html;
     include $html/page.conf;
 }
@@ -143,6 +148,17 @@ END
 	$browser->click("$answer .code button");
 	$browser->until("document.querySelector('.code button').textContent === 'Copied'");
 	is($browser->value('window.copied'), $code, 'copied');
+
+	$browser->evaluate(<<'END');
+navigator.clipboard.writeText = async () => { throw new Error("not over HTTP"); };
+document.addEventListener('copy', () => {
+	window.copied = document.activeElement.value;
+});
+END
+	$browser->click("$turn .copy");
+	$browser->until("document.querySelector('.copy').textContent === 'Copied'");
+	like($browser->value('window.copied'), qr/^answer \d+: What:.*done$/s,
+		'copied the old way');
 	quiet();
 };
 
@@ -206,6 +222,51 @@ subtest 'large answers' => sub {
 			'... drawn in between other things');
 		quiet();
 	}
+};
+
+subtest 'a stream, with all that can be in it' => sub {
+	my $fake = fake_chatbot();
+	$browser->open("${url}fake/");
+
+	$browser->fill('#query', 'delta=One_ delta=two_ hold');
+	$browser->press('Enter');
+	$browser->until("document.querySelector('.answer')?.textContent.trim() === 'One two'");
+	is($browser->text('#send'), 'Stop', 'shown while it comes');
+	ok(!$browser->isVisible("$turn .waiting"), 'no waiting any more');
+	$browser->type('typed ahead');
+	$browser->press('Escape');
+	settled();
+	is(shown(), 'One two', 'stopped: what was there stays');
+	like($browser->text("$turn .failure"), qr/^You stopped/, 'stopped');
+	is($browser->call('inputValue', '#query'), 'typed ahead', 'typed ahead');
+
+	asked('delta=No_ reset delta=Yes done=Yes,api');
+	is(shown(), 'Yes', 'reset');
+	asked('delta=Cut done=Whole,cache');
+	is(shown(), 'Whole', 'the end has the last word');
+	is($browser->text("$turn .source"), 'From the cache', 'its source');
+	asked("crlf delta=\x{e9}\x{1f600} done=\x{e9}\x{1f600},api");
+	is(shown(), "\x{e9}\x{1f600}", 'CRLF, comments, characters in pieces');
+
+	asked('delta=Half error');
+	is(shown(), 'Half', 'the model fails in the middle');
+	like($browser->text("$turn .failure"), qr/broke off.*The model stopped\./s,
+		'and the reader is told');
+	asked('delta=Half');
+	is(shown(), 'Half', 'the server dies in the middle');
+	like($browser->text("$turn .failure"), qr/broke off.*connection/s,
+		'and the reader is told');
+	asked('html');
+	like($browser->text("$turn .failure"), qr/answered 502/, 'not ours');
+
+	asked('messages');
+	is(shown(), join('', map { "$_," } 'user:delta=One_ delta=two_ hold',
+		'assistant:One two', 'user:delta=No_ reset delta=Yes done=Yes,api',
+		'assistant:Yes', 'user:delta=Cut done=Whole,cache', 'assistant:Whole',
+		"user:crlf delta=\x{e9}\x{1f600} done=\x{e9}\x{1f600},api",
+		"assistant:\x{e9}\x{1f600}", 'user:messages'),
+		'what was answered goes along with the next question');
+	quiet();
 };
 
 subtest 'limit' => sub {
@@ -306,6 +367,17 @@ subtest 'keyboard' => sub {
 	like(shown(), qr/by\s+hand$/, 'asked');
 	is(focus(), 'query', 'and still has it');
 
+	asked(join "\n", 1 .. 100);
+	$browser->until("document.querySelector('#log').getBoundingClientRect().bottom"
+		. " < innerHeight");
+	my $end = $browser->value("document.querySelector('main').scrollTop");
+	$browser->press('PageUp');
+	$browser->until("document.querySelector('#latest').checkVisibility()");
+	cmp_ok($browser->value("document.querySelector('main').scrollTop"), '<', $end,
+		'the conversation scrolls');
+	$browser->press('PageDown');
+	$browser->until("!document.querySelector('#latest').checkVisibility()");
+
 	my %seen;
 	for (1 .. 20) {
 		$browser->press('Tab');
@@ -378,4 +450,87 @@ sub focus {
 		. ' || document.activeElement.className.split(" ")[0]');
 }
 
+# A chatbot that says what the question tells it to.
+sub fake_chatbot {
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 16,
+		LocalPort => port(1), ReuseAddr => 1) or die "listen: $!";
+	return Fake->new(dir => $t->dir . '/fake', listener => $listener)->start;
+}
+
 sub quiet { is_deeply($browser->complaints, [], 'no complaints') }
+
+package Fake;
+
+use parent -norequire, 'Test::Chatbot::Server';
+use JSON::PP qw/ decode_json encode_json /;
+
+# In a process of its own.
+sub spawn {
+	my ($self) = @_;
+
+	my $pid = fork // die "fork: $!";
+	return $pid if $pid;
+
+	while (my $client = $self->{listener}->accept) {
+		answer($client);
+		close $client;
+	}
+	POSIX::_exit(0);
+}
+
+sub command { }
+sub ready { 1 }
+
+sub answer {
+	my ($client) = @_;
+	my ($length, $body) = (0, '');
+
+	while (my $line = <$client>) {
+		$length = $1 if $line =~ /^Content-Length: (\d+)/i;
+		last if $line eq "\r\n";
+	}
+	read $client, $body, $length;
+
+	$body = decode_json($body);
+	my @messages = @{$body->{messages} // [{ content => $body->{query} }]};
+	my $question = $messages[-1]{content};
+
+	return print $client "HTTP/1.0 502 Bad Gateway\r\nContent-Type: text/html\r\n"
+		. "\r\n<h1>Bad Gateway</h1>" if $question eq 'html';
+	print $client "HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+
+	if ($question eq 'messages') {
+		my $said = join '', map { "$_->{role}:$_->{content}," } @messages;
+		return print $client event('done', { response => $said,
+			source => 'api' });
+	}
+	say_it($client, $question);
+}
+
+sub say_it {
+	my ($client, $question) = @_;
+	my $text = '';
+
+	for (split / /, $question) {
+		my ($name, $value, $source) = /^(\w+)=?([^,]*),?(.*)/;
+		$value =~ tr/_/ /;
+		my %data = (delta => { text => $value }, reset => {},
+			done => { response => $value, source => $source },
+			error => { title => 'Bad Gateway', status => 502,
+				detail => 'The model stopped.' });
+
+		$text .= event($name, $data{$name}) if $data{$name};
+	}
+	$text = ": a comment\n\nretry: 3000\n$text" =~ s/\n/\r\n/gr
+		if $question =~ /crlf/;
+
+	for my $byte (split //, $text) {
+		syswrite $client, $byte;
+	}
+	sysread $client, $text, 1 if $question =~ /hold/;
+}
+
+sub event {
+	my ($name, $data) = @_;
+	return "id: 1.1\nevent: $name\ndata: " . encode_json($data) . "\n\n";
+}

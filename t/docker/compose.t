@@ -67,6 +67,7 @@ like(asked($question), qr/"answer 1: What is nginx\?", "source": "api"/,
 	'asked');
 note sprintf 'first answer %.1f s after "up"', time() - $begin;
 healthy($_) for qw/ nginx db redis /;
+like(get('/', @at), qr{ 200 .*Content-Security-Policy.*<title>Chatbot}s, 'page');
 
 like(asked(uc $question), qr/ 200 .*"cache"/s, 'then cached');
 my @statuses = map { status($_) }

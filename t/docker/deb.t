@@ -64,6 +64,8 @@ sub package_of {
 	ok(wait_for { ask_inside('hi') =~ /"answer \d+: hi", "source": "api"/ },
 		'it answers');
 	like(ask_inside(''), qr/"status": 422/, 'problem');
+	like(inside('curl -si http://127.0.0.1:8000/'),
+		qr{ 200 .*text/html.*Content-Security-Policy.*<title>Chatbot}s, 'page');
 	like(inside('cat /var/lib/nginx/chatbot-journal/*'), qr/"hi"/, 'recorded');
 
 	# gone, and back
