@@ -28,6 +28,7 @@ namespace chatbot {
 struct LogTarget {
     std::string conninfo;  // empty: the journal is the whole log
     std::string table;
+    std::int64_t keep_s = 0;  // rows older than this are deleted; 0: none
 
     bool operator==(const LogTarget&) const = default;
 };
@@ -40,6 +41,7 @@ struct MainConfBase {
     ngx_path_t* journal;  // null: off
     off_t journal_max_size;
     ngx_flag_t journal_set;  // by directive
+    time_t log_retention;    // 0: off
     ngx_int_t request_id;    // index of $request_id
 };
 

@@ -233,6 +233,17 @@ constexpr Setter set_size = set_number<size_t, ngx_conf_set_size_slot, 1>;
 constexpr Setter set_msec = set_number<ngx_msec_t, ngx_conf_set_msec_slot, 1>;
 constexpr Setter set_seconds = set_number<time_t, ngx_conf_set_sec_slot, 1>;
 constexpr Setter set_count = set_number<ngx_int_t, ngx_conf_set_num_slot, 0>;
+
+char* set_retention(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    auto& field = field_of<time_t>(conf, cmd);
+    if (field == NGX_CONF_UNSET && view(args(cf)[1]) == "off") {
+        field = 0;
+        return conf_ok;
+    }
+    return set_seconds(cf, cmd, conf);
+}
+
 constexpr Setter set_limit = set_number<ngx_uint_t, ngx_conf_set_num_slot, 1>;
 
 bool has_certificates(const ngx_str_t& file)
@@ -538,6 +549,10 @@ ngx_command_t commands[] = {
 
     {ngx_string("chatbot_log_journal"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE12,
      guarded<set_journal>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
+
+    {ngx_string("chatbot_log_retention"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
+     guarded<set_retention>, NGX_HTTP_MAIN_CONF_OFFSET,
+     offsetof(MainConfBase, log_retention), nullptr},
 
     ngx_null_command};
 

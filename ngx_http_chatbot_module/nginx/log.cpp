@@ -114,7 +114,9 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
       ship_(!target.conninfo.empty()),
       journal_(dir_, names.own, max_size, ship_),
       rejects_{.dir = dir_, .max_size = max_size},
-      postgres_(target.conninfo, target.table, [this] { return gives_up(); }),
+      postgres_(
+          target.conninfo, target.table, [this] { return gives_up(); },
+          ngx_worker == 0 ? target.keep_s : 0),
       prepare_(ship_ && ngx_worker == 0),  // one of them is enough
       task_(
           pool, [this] { run(); }, [this] { finished(); }),
@@ -214,6 +216,9 @@ try {
         prepare_ = !postgres_.prepare();
     } else if (!used_) {
         postgres_.rest();
+    }
+    if (search_ && !ngx_exiting) {
+        postgres_.clean();
     }
 } catch (const std::exception&) {
     // No memory; tried again like any other failure.

@@ -35,6 +35,7 @@ void* create_main_conf(ngx_conf_t* cf)
 
     mcf->max_in_flight = NGX_CONF_UNSET_UINT;
     mcf->journal_set = NGX_CONF_UNSET;
+    mcf->log_retention = NGX_CONF_UNSET;
     mcf->journal_max_size = 1024 * 1024 * 1024;
     return static_cast<MainConfBase*>(mcf);
 }
@@ -43,6 +44,7 @@ char* init_main_conf(ngx_conf_t* cf, void* conf)
 {
     auto mcf = static_cast<MainConfBase*>(conf);
     ngx_conf_init_uint_value(mcf->max_in_flight, 10000);
+    ngx_conf_init_value(mcf->log_retention, 0);
 
     if (mcf->journal_set == NGX_CONF_UNSET) {
         ngx_str_t name = ngx_string("chatbot-journal");

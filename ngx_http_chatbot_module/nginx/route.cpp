@@ -168,6 +168,7 @@ char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
         return conf_ok;
     }
 
+    target.keep_s = main_conf(cf)->log_retention;
     auto wrong = wrong_conninfo(target.conninfo);
     if (wrong.empty()) {
         return conf_ok;

@@ -144,12 +144,15 @@ LogPostgres::Batch::Batch(std::string_view all, std::size_t max_trial)
 }
 
 LogPostgres::LogPostgres(std::string conninfo, std::string table,
-                         Stopping stopping)
+                         Stopping stopping, std::int64_t keep_s)
     : conninfo_(std::move(conninfo)),
       stopping_(std::move(stopping)),
       schema_(table),
       trial_ms_(min_trial_ms)
 {
+    if (keep_s > 0) {
+        retention_.emplace(schema_.table(), keep_s);
+    }
 }
 
 LogPostgres::~LogPostgres() = default;
@@ -195,6 +198,24 @@ try {
 } catch (...) {  // no memory
     rest();
     return false;
+}
+
+void LogPostgres::clean() noexcept
+try {
+    if (!retention_ || !retention_->is_due() || !connect()) {
+        return;
+    }
+
+    auto error = retention_->work(*connection_);
+    if (!error.empty()) {
+        rest();
+    }
+    if (!error.empty() && error != keeping_ && !stopping_()) {
+        tell(Notice::Level::error, "old rows cannot be deleted: " + error);
+    }
+    keeping_ = error;
+} catch (...) {  // no memory
+    rest();
 }
 
 void LogPostgres::rest()

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 
 #include "core/exchange.hpp"
 #include "postgres/connection.hpp"
+#include "postgres/retention.hpp"
 #include "postgres/schema.hpp"
 #include "postgres/triage.hpp"
 
@@ -24,14 +26,17 @@ enum class Shipping {
 
 // Inserts lines of the journal into the table request_logs, batch by batch.
 //
-// Threads:  ship() and prepare() on a worker thread, the rest between two of
+// Threads:  ship(), prepare() and clean() on a worker thread, the rest between
+// two of
 //           them on the event loop, or else on that thread.
 // Time:     each takes some seconds at most (name resolution excepted), and
 //           ends early once stopping().
 class LogPostgres {
 public:
     // `table` may be "schema.table"; it is quoted, not parsed further.
-    LogPostgres(std::string conninfo, std::string table, Stopping stopping);
+    // Rows are deleted after `keep_s` seconds; 0: never.
+    LogPostgres(std::string conninfo, std::string table, Stopping stopping,
+                std::int64_t keep_s = 0);
     ~LogPostgres();
 
     LogPostgres(const LogPostgres&) = delete;
@@ -55,6 +60,9 @@ public:
 
     // Connects, and makes the table if it is not there.
     [[nodiscard]] bool prepare() noexcept;
+
+    // Deletes rows that are too old, for some time at most, if it is time to.
+    void clean() noexcept;
 
     // Gives the connection back, which others may need.
     void rest();
@@ -125,6 +133,7 @@ private:
     const std::string conninfo_;
     const Stopping stopping_;
     LogSchema schema_;
+    std::optional<Retention> retention_;
 
     std::unique_ptr<PostgresConnection> connection_;
     Clock::time_point connected_at_;
@@ -143,6 +152,7 @@ private:
 
     std::string failure_;  // what was told last; empty: all is well
     std::string limits_;   // the same
+    std::string keeping_;  // why old rows cannot be deleted, as told
     std::vector<Notice> notices_;
 };
 

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace chatbot {
+
+class PostgresConnection;
+
+// Deletes rows of the log that are older than some time.
+//
+// Where the table is partitioned by range of "timestamp", partitions are made
+// ahead, like the last one that is there, and dropped as a whole; otherwise
+// rows are deleted in small batches.  An advisory lock makes sure that one
+// worker of all hosts does it at a time.
+//
+// Threads:  a worker thread.
+// Time:     work() takes about a second at most.
+class Retention {
+public:
+    // `table` is quoted.
+    Retention(std::string table, std::int64_t keep_s);
+
+    // Whether it is time to look for old rows.
+    [[nodiscard]] bool is_due() const { return Clock::now() >= due_; }
+
+    // Deletes some.  Returns why it could not; empty if all is well.
+    [[nodiscard]] std::string work(PostgresConnection& connection);
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    bool step(PostgresConnection& connection, std::string& error);
+    bool clean(PostgresConnection& connection, std::string& error);
+
+    const std::string table_;
+    const std::string keep_;  // an interval, as an SQL expression
+    const Clock::duration interval_;
+    Clock::time_point due_{};
+};
+
+}  // namespace chatbot

@@ -1,0 +1,128 @@
+#!/usr/bin/perl
+
+# Old rows are deleted.
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+
+###############################################################################
+
+my $t = Test::Chatbot->new(workers => 2,
+	http => "chatbot_log_retention 10s;\n", conf => <<'EOC');
+chatbot_model gpt-6-luna;
+chatbot_redis off;
+chatbot_postgres %%POSTGRES%%;
+
+location /chat {
+    chatbot_pass %%API%%;
+}
+
+location /days {
+    chatbot_pass %%API%%;
+    chatbot_log_table days;
+}
+
+location /months {
+    chatbot_pass %%API%%;
+    chatbot_log_table months;
+}
+EOC
+
+my $postgres = $t->postgres;
+my $columns = 'ip_address varchar(45) not null, request_text text not null,'
+	. ' response_text text, status varchar(20) not null, timestamp timestamptz'
+	. ' default current_timestamp';
+sql("create table request_logs (id serial primary key, $columns)",
+	"insert into request_logs (ip_address, request_text, status, timestamp)"
+	. " select '::1', 'old', 'error', now() - i * interval '1 minute'"
+	. ' from generate_series(1, 25000) i',
+	"create table days (id serial, $columns) partition by range (timestamp)",
+	"create table months (id serial, $columns) partition by range (timestamp)");
+partition('days', "current_date - $_", 'day') for 0 .. 3;
+partition('months', "date_trunc('month', current_date) - interval '1 month'",
+	'month');
+sql("insert into days (ip_address, request_text, status, timestamp)"
+	. " values ('::1', 'old', 'error', current_date - 2)");
+
+$t->run;
+is(wait_sql("select count(*) from request_logs where request_text = 'old'", 0),
+	0, 'old rows are deleted');
+ask('new');
+is(wait_sql("select count(*) from request_logs where request_text = 'new'", 1),
+	1, 'new ones come');
+
+my $days = "select count(*) from pg_inherits where inhparent = 'days'::regclass";
+is(wait_sql("$days and inhrelid::regclass::text ~ '^days_[23]\$'", 0), 0,
+	'old partitions are dropped');
+is(wait_sql("$days and inhrelid::regclass::text ~ 'days_\\d{8}'", 3), 3,
+	'some are made for the days to come');
+like(sql("select pg_get_expr(relpartbound, oid) from pg_class where relname ="
+	. " to_char(current_date + 1, '\"days_\"YYYYMMDD')"),
+	qr/FROM \('....-..-.. 00:00:00/, 'of a day each');
+ok(wait_for { sql("select to_regclass(to_char(date_trunc('month', current_date"
+	. " + interval '1 month'), '\"months_\"YYYYMMDD')) is not null") eq 't' },
+	'and for the next month');
+
+ask('today', uri => '/days');
+is(wait_sql("select count(*) from days where request_text = 'today'", 1), 1,
+	'rows of today');
+is(wait_sql("select count(*) from request_logs", 0, 30), 0,
+	'later they are old');
+unlike($t->error_log, qr/\[(?:error|warn)\].*PostgreSQL.*delete/, 'no error');
+$t->quit;
+
+# somebody else's table
+
+sql('create role reader login', 'create schema theirs',
+	'grant usage on schema theirs to reader',
+	"create table theirs.logs (id serial primary key, $columns)",
+	'grant insert on theirs.logs to reader',
+	'grant usage on theirs.logs_id_seq to reader');
+my $reader = Test::Chatbot->new(with => $t,
+	http => "chatbot_log_retention 1h;\n", conf => <<"EOC")->run;
+chatbot_model gpt-6-luna;
+
+location /chat {
+    chatbot_pass %%API%%;
+    chatbot_postgres ${\$postgres->url('reader')};
+    chatbot_log_table theirs.logs;
+}
+EOC
+ok(wait_for { $reader->error_log
+	=~ /\[error\].*old rows cannot be deleted: permission denied/ },
+	'no right to delete, told');
+ask('still there');
+is(wait_sql('select count(*) from theirs.logs', 1), 1, 'rows come');
+
+like($t->check(''), qr/successful/, 'right');
+$t->{http} = "chatbot_log_retention never;\n";
+like($t->check(''), qr/\[emerg\].*invalid value "never" in "chatbot_log_reten/,
+	'wrong');
+
+done_testing();
+
+###############################################################################
+
+sub sql { my $said; $said = $postgres->sql($_) for @_; return $said }
+
+sub partition {
+	my ($table, $from, $unit) = @_;
+	my $name = $table . '_' . ($from =~ /- (\d)$/ ? $1 : 'last');
+	my ($first, $last) = split /\|/, sql("select ($from)::timestamptz,"
+		. " ($from)::timestamptz + interval '1 $unit'");
+	sql("create table $name partition of $table for values from ('$first')"
+		. " to ('$last')");
+}
+
+sub wait_sql {
+	my ($sql, $value, $seconds) = @_;
+	wait_for { sql($sql) eq $value } $seconds // 20;
+	return sql($sql);
+}
