@@ -52,6 +52,7 @@ help:
 	@echo 'make run      serves on port 8000, with its own Redis and PostgreSQL'
 	@echo 'make test     runs all tests'
 	@echo 'make bench    measures speed'
+	@echo 'make worst    measures how long one request holds up the event loop'
 	@echo 'make faults   measures what is lost when something fails'
 	@echo 'make test-valgrind  runs some under valgrind'
 	@echo 'make fuzz     feeds the parsers anything, TIME=60 seconds each'
@@ -177,6 +178,11 @@ bench:
 	$(MAKE) all
 	t/bench/run.pl
 
+worst:
+	t/lib/install-packages $(build_packages) $(run_packages)
+	$(MAKE) all
+	t/bench/worst.pl
+
 faults:
 	t/lib/install-packages $(build_packages) $(run_packages)
 	$(MAKE) all
@@ -229,5 +235,5 @@ packages:
 test-docker:
 	prove -v t/docker
 
-.PHONY: all help run test test-valgrind fuzz bench faults format clean FORCE
+.PHONY: all help run test test-valgrind fuzz bench worst faults format clean FORCE
 .PHONY: install deb packages test-docker
