@@ -14,7 +14,10 @@ build_packages = g++ pkg-config nginx-dev libhiredis-dev libpq-dev libcjson-dev 
 	libcurl4-openssl-dev libutf8proc-dev libssl-dev
 run_packages = nginx redis-server postgresql perl ca-certificates
 # npm may have come with a Node.js that is not Debian's, whose npm it refuses.
-test_packages = libgtest-dev chromium $(if $(shell command -v npm),,nodejs npm)
+# t/style.t checks with version 14 of clang-format, which is that of Debian 12.
+test_packages = libgtest-dev chromium \
+	$(if $(shell command -v npm),,nodejs npm) \
+	$(shell grep -qs 'VERSION_ID="12"' /etc/os-release && echo clang-format)
 fuzz_packages = clang libclang-rt-dev
 
 version := $(shell sed -n 's/^.define NGINX_VERSION *"\(.*\)"/\1/p' \
@@ -57,16 +60,20 @@ help:
 	@echo 'make test-valgrind  runs some under valgrind'
 	@echo 'make fuzz     feeds the parsers anything, TIME=60 seconds each'
 	@echo 'make test-docker  tests docker-compose.yml and the Debian package'
-	@echo 'make install  installs the module; make deb makes a Debian package'
+	@echo 'make packages  installs what the build needs, on Debian'
+	@echo 'make install  installs the module'
+	@echo 'make deb      makes a Debian package'
 	@echo 'make format   formats the C++ sources'
 	@echo 'make clean    removes what was built'
 	@echo 'SANITIZE=address,undefined or =thread builds and tests with these'
+
+missing = On Debian "make packages" installs what the build needs.
 
 # nginx's configure writes where it stands; so it stands in a directory of links
 # to nginx's sources, of which the headers are enough.
 $(tree)/objs/Makefile: config config.make $(BUILD)/sources
 	@test -n "$(version)" || \
-		{ echo "no nginx in $(NGINX_SRC): apt-get install nginx-dev"; exit 1; }
+		{ echo 'no nginx in $(NGINX_SRC). $(missing)'; exit 1; }
 	mkdir -p $(tree)
 	ln -sfn $(abspath $(NGINX_SRC)/src $(NGINX_SRC)/auto) $(tree)
 	@echo 'configuring for nginx $(version)'
@@ -74,7 +81,7 @@ $(tree)/objs/Makefile: config config.make $(BUILD)/sources
 			$(wildcard $(NGINX_SRC)/configure $(NGINX_SRC)/auto/configure))) \
 		$(NGINX_CONF_FLAGS) --with-cc-opt='$(cc_opt)' --with-ld-opt='$(ld_opt)' \
 		--add-dynamic-module=$(CURDIR) >configure.log || \
-		{ tail configure.log; rm -f objs/Makefile; exit 1; }
+		{ tail configure.log; echo '$(missing)'; rm -f objs/Makefile; exit 1; }
 
 # config looks for the sources itself: a new one means to configure anew.
 sources := $(wildcard ngx_http_chatbot_module/*/*.cpp)
@@ -217,7 +224,10 @@ deb_tree = build/deb
 deb_version = $(shell sed -n \
 	's/^Changes with [^ ]* *\([^ ]*\).*/\1/p;T;q' CHANGES)+nginx$(version)-1
 
-deb: all
+deb: packages
+	$(MAKE) deb-package
+
+deb-package: all
 	rm -rf $(deb_tree) build/libnginx-mod-http-chatbot_*
 	mkdir -p $(deb_tree)
 	cp -r docker/debian docker/html README.md CHANGES $(deb_tree)
@@ -230,7 +240,7 @@ deb: all
 	@ls build/libnginx-mod-http-chatbot_$(deb_version)_*.deb
 
 packages:
-	t/lib/install-packages $(build_packages)
+	t/lib/install-packages $(build_packages) dpkg-dev
 
 test-docker:
 	prove -v t/docker

@@ -173,11 +173,7 @@ const char* parse_redis_url(const std::string& url, RedisSettings& settings)
         wrong = parse_tcp(text, parsed);
     } else if (take_prefix(text, "rediss://")) {
         parsed.tls = true;
-#if __has_include(<hiredis/hiredis_ssl.h>)
         wrong = parse_tcp(text, parsed);
-#else
-        wrong = "this build of hiredis has no TLS";
-#endif
     } else {
         wrong = wrong_scheme(text);
     }

@@ -14,6 +14,7 @@ use Time::HiRes qw/ time /;
 use lib "$FindBin::Bin/../lib";
 use Test::Chatbot;
 use Test::Chatbot::Docker;
+use Test::Chatbot::Server qw/ capture read_file /;
 
 ###############################################################################
 
@@ -28,6 +29,7 @@ my $t = Test::Chatbot->new();
 my $dir = $t->dir . '/it';
 my @at = (port => port(), timeout => 60);
 my $question = 'What is nginx?';
+my $other;                      # a container beside those of docker-compose
 
 must('sh', '-ec', 'mkdir "$2"; cd "$1"; tar -c --exclude=./build --exclude=./run'
 	. ' --exclude=./.git . | tar -xC "$2"', 'sh', $tree, $dir);
@@ -68,6 +70,7 @@ like(asked($question), qr/"answer 1: What is nginx\?", "source": "api"/,
 note sprintf 'first answer %.1f s after "up"', time() - $begin;
 healthy($_) for qw/ nginx db redis /;
 like(get('/', @at), qr{ 200 .*Content-Security-Policy.*<title>Chatbot}s, 'page');
+is(compose(qw/ exec -T redis redis-cli ping /), 'PONG', 'redis-cli');
 
 like(asked(uc $question), qr/ 200 .*"cache"/s, 'then cached');
 my @statuses = map { status($_) }
@@ -102,6 +105,24 @@ note sprintf 'image: %.0f MB, of which Debian %.0f MB',
 	map { docker(qw/ image inspect -f {{.Size}} /, $_) / 1e6 } $image,
 	'debian:trixie-slim';
 
+# a configuration of one's own: README's example
+
+my ($example) = read_file('README.md')
+	=~ /^## Example configuration\n\n((?: {4}.*\n|\n)+)/m;
+write_file('my.conf', $example =~ s/^ {4}//mgr);
+write_file('openai.key', "sk-test\n");
+write_file('postgres.conninfo', "host=127.0.0.1 user=me\n");
+$other = docker(qw{ run -d --read-only --tmpfs /run/chatbot -v },
+	"$dir/my.conf:/etc/nginx/nginx.conf:ro",
+	map({ ('-v', "$dir/$_:/etc/nginx/$_:ro") } qw/ openai.key
+		postgres.conninfo /), $image);
+my $status = sub { capture('docker', 'exec', $other, qw{ curl -s -o /dev/null
+	-w %{http_code} http://127.0.0.1:8000/chat }) };
+ok((wait_for { $status->() eq '422' } 30), "README's example")
+	or diag docker('logs', $other);
+like(docker('logs', $other), qr{"GET /chat HTTP/1.1" 422}, 'its access log');
+remove_other();
+
 # restart
 
 compose('restart');
@@ -129,6 +150,21 @@ like(asked('And what is SQL?'), qr/ 200 .*"cache"/s, 'up again, still cached');
 is(rows($served + 5), $served + 5, 'nothing lost');
 is(sql('select count(distinct request_id) from request_logs'), $served + 5,
 	'nothing twice');
+
+# rows of the old service
+
+$other = docker(qw/ run -d -e POSTGRES_USER=old -e POSTGRES_PASSWORD=old -e
+	POSTGRES_DB=chat /, 'postgres:18');
+wait_for { succeeds('docker', 'exec', $other, qw/ pg_isready -h 127.0.0.1 /) } 60;
+docker('exec', $other, qw/ psql -Xq -U old -d chat -c /, 'CREATE TABLE'
+	. ' request_logs AS SELECT 100000 + i AS id, \'192.0.2.1\' AS ip_address,'
+	. ' \'question \' || i AS request_text, \'answer\' AS response_text,'
+	. ' \'success\' AS status, now() AS timestamp FROM generate_series(1, 1000) i');
+like(capture('docker/import-requests', $other), qr/^1000 rows copied\r?$/m,
+	'import-requests');
+is(rows($served + 1005), $served + 1005, 'rows of both');
+like(capture('docker/import-requests', $other), qr/^0 rows copied\r?$/m,
+	'import-requests, again');
 
 done_testing();
 
@@ -158,6 +194,11 @@ sub in_background {
 
 	syswrite STDOUT, ask($text, @at) =~ s/\s+/ /gr;
 	POSIX::_exit(0);
+}
+
+sub remove_other {
+	eval { docker('rm', '-f', '-v', $other) } if $other;
+	undef $other;
 }
 
 sub container { compose('ps', '-q', @_) }
@@ -203,6 +244,7 @@ sub rows {
 # After a failure, too.
 END {
 	local $?;
+	remove_other();
 	if ($dir && -e "$dir/docker-compose.override.yml") {
 		diag(eval { compose('logs', '--tail=20') })
 			if !Test::More->builder->is_passing;

@@ -446,9 +446,10 @@ sub problems {
 		$server->thaw if $server->alive;
 	}
 
-	# calls that never end are cut short
-	$self->quit(seconds => 5) || $self->stop
-		or push @problems, 'nginx did not stop';
+	# only calls that never end are an excuse, and are cut short
+	my $calls = $self->calls_in_flight;
+	$self->quit(seconds => $calls ? 5 : 30) || $calls
+		or push @problems, 'nginx did not quit';
 
 	my $logs = $self->error_log . $self->read('nginx.log');
 	my @alerts = grep { !$self->{alerts} || $_ !~ $self->{alerts} }
@@ -456,6 +457,12 @@ sub problems {
 	push @alerts, $logs =~ /.*(?:Sanitizer:|runtime error:|^==\d+== ).*/gm;
 
 	return @problems, @alerts;
+}
+
+sub calls_in_flight {
+	my ($self) = @_;
+	my $api = $self->{servers}{openai};
+	return $api && $api->alive && $api->in_flight;
 }
 
 sub finish {

@@ -14,7 +14,8 @@ std::string parse(const std::string& url)
         return std::string("!") + wrong;
     }
     return s.user + "|" + s.password + "|" + s.host + "|" +
-           std::to_string(s.port) + "|" + std::to_string(s.db) + "|" + s.path;
+           std::to_string(s.port) + "|" + std::to_string(s.db) + "|" + s.path +
+           (s.tls ? "|tls" : "");
 }
 
 TEST(RedisUrlTest, Good)
@@ -28,6 +29,7 @@ TEST(RedisUrlTest, Good)
     EXPECT_EQ(parse("redis://:a:b@c@a"), "|a:b@c|a|6379|0|");
     EXPECT_EQ(parse("redis://[::1]"), "||::1|6379|0|");
     EXPECT_EQ(parse("redis://[::1]:7/2"), "||::1|7|2|");
+    EXPECT_EQ(parse("rediss://:p@a:2/1"), "|p|a|2|1||tls");
     EXPECT_EQ(parse("unix:/run/r.sock"), "|||6379|0|/run/r.sock");
 }
 
