@@ -28,8 +28,8 @@ ifeq ($(SANITIZE),)
 cc_opt = -g -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
 ld_opt = -Wl,-z,relro,-z,now
 else
-# nginx itself is not instrumented, so the sanitizer has to be preloaded; and with
-# it libstdc++, whose throw it intercepts at start.
+# nginx itself is not instrumented, so the sanitizer has to be preloaded, together
+# with libstdc++, whose "throw" the sanitizer intercepts at start.
 sanitizer := $(if $(findstring thread,$(SANITIZE)),tsan,asan)
 BUILD := $(BUILD)/$(sanitizer)
 cc_opt = -g1 -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
@@ -69,8 +69,8 @@ help:
 
 missing = On Debian "make packages" installs what the build needs.
 
-# nginx's configure writes where it stands; so it stands in a directory of links
-# to nginx's sources, of which the headers are enough.
+# nginx's configure writes into the current directory; so it is run in a directory
+# of links to nginx's sources.  The build needs only the headers of these.
 $(tree)/objs/Makefile: config config.make $(BUILD)/sources
 	@test -n "$(version)" || \
 		{ echo 'no nginx in $(NGINX_SRC). $(missing)'; exit 1; }
@@ -83,19 +83,19 @@ $(tree)/objs/Makefile: config config.make $(BUILD)/sources
 		--add-dynamic-module=$(CURDIR) >configure.log || \
 		{ tail configure.log; echo '$(missing)'; rm -f objs/Makefile; exit 1; }
 
-# config looks for the sources itself: a new one means to configure anew.
+# config lists the sources, so a new source file needs a new configure.
 sources := $(wildcard ngx_http_chatbot_module/*/*.cpp)
 
 $(BUILD)/sources: FORCE
 	@mkdir -p $(@D)
 	@echo '$(sources)' | cmp -s - $@ || echo '$(sources)' >$@
 
-# The dependencies of our objects are known to nginx's Makefile.
+# nginx's Makefile knows the dependencies of our objects.
 $(module): $(tree)/objs/Makefile FORCE
 	$(MAKE) -s -C $(tree) -f objs/Makefile modules
 	ln -f $(tree)/objs/$(@F) $@
 
-# The unit tests link the module's own objects, those that know no nginx.
+# The unit tests link the module's own objects, except those that include nginx.
 core_sources := $(filter-out ngx_http_chatbot_module/nginx/%,$(sources))
 core_objects := $(core_sources:ngx_http_chatbot_module/%.cpp=$(tree)/objs/addon/%.o)
 unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*/*.cpp))
@@ -107,7 +107,7 @@ $(BUILD)/unit_tests: $(unit_objects) $(core_objects)
 
 $(core_objects): $(module) ;
 
-# Not optimized, which takes half the time; the module's objects are.
+# Without optimization, which halves the time; the module's objects are optimized.
 $(unit_objects): $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -Wall -Wextra -Werror $(cc_opt) -MMD -MP \
@@ -117,7 +117,7 @@ $(unit_objects): $(BUILD)/%.o: %.cpp
 
 -include $(unit_objects:.o=.d)
 
-# The fuzzers want clang, hence objects of their own.
+# The fuzzers need clang, so they have objects of their own.
 TIME = 60
 fuzzers := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*.cpp))
 fuzz_objects := $(core_sources:ngx_http_chatbot_module/%.cpp=build/fuzz/core/%.o)
@@ -135,7 +135,7 @@ $(fuzzers): build/fuzz/%: t/fuzz/%.cpp $(fuzz_objects)
 
 -include $(fuzz_objects:.o=.d) $(fuzzers:=.d)
 
-# What they find interesting is kept beside them for the next time.
+# Inputs that reach new code are kept beside the fuzzers for the next run.
 $(fuzzers:=.run): %.run: %
 	@mkdir -p $*.corpus
 	@ASAN_OPTIONS=allow_addr2line=1 $* -max_total_time=$(TIME) -timeout=10 \
@@ -166,8 +166,8 @@ fuzz:
 	t/lib/install-packages $(build_packages) $(fuzz_packages)
 	$(MAKE) $(fuzzers:=.run)
 
-# Under valgrind everything takes twenty times as long: not for tests that watch
-# the clock.
+# Under valgrind everything takes twenty times as long, so tests that depend on
+# time are left out.
 valgrind = valgrind -q --error-exitcode=1 --leak-check=full \
 	--show-leak-kinds=definite --errors-for-leak-kinds=definite \
 	--suppressions=$(CURDIR)/t/lib/valgrind.supp
@@ -202,7 +202,7 @@ format:
 clean:
 	rm -rf build
 
-# For an nginx that is there already: README.md, "Adding it to your nginx".
+# For an installed nginx: README.md, "Adding it to your nginx".
 modules_dir = $(or $(patsubst --modules-path=%,%,$(filter \
 	--modules-path=%,$(NGINX_CONF_FLAGS))),/usr/lib/nginx/modules)
 debian_conf = $(DESTDIR)/etc/nginx/modules-available/mod-http-chatbot.conf
@@ -219,7 +219,7 @@ install: all
 		echo 'To load it: load_module $(modules_dir)/$(notdir $(module));'; \
 	fi
 
-# The package is for the nginx that it was built with, hence the version.
+# The package fits the nginx that it was built with, so its version names that.
 deb_tree = build/deb
 deb_version = $(shell sed -n \
 	's/^Changes with [^ ]* *\([^ ]*\).*/\1/p;T;q' CHANGES)+nginx$(version)-1
