@@ -11,7 +11,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 
 use lib 'lib';
 use Test::Chatbot;
-use Test::Chatbot::Server qw/ capture /;
+use Test::Chatbot::Tls qw/ make_certificates /;
 
 ###############################################################################
 
@@ -45,7 +45,7 @@ location / {
 EOF
 
 my $dir = $front->dir;
-make_certificates();
+make_certificates($dir);
 
 my $api = $front->openai;
 $front->{$_} =~ s/127.0.0.1:%%PORT_3%%/127.0.0.1:$api->{port}/
@@ -151,24 +151,4 @@ done_testing();
 sub connections {
 	my %seen = map { $_ => 1 } $front->read($_[0]) =~ /(\d+)$/mg;
 	return scalar keys %seen;
-}
-
-# A CA, a certificate of it for localhost, and another CA.
-sub make_certificates {
-	for my $name (qw/ ca other /) {
-		capture(qw/ openssl req -x509 -newkey ec -pkeyopt
-			ec_paramgen_curve:prime256v1 -nodes -days 2 /,
-			'-subj', "/CN=$name", '-keyout', "$dir/$name.key",
-			'-out', "$dir/$name.pem");
-	}
-
-	capture(qw/ openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1
-		-nodes -subj /, '/CN=localhost', '-addext',
-		'subjectAltName=DNS:localhost', '-keyout', "$dir/localhost.key",
-		'-out', "$dir/localhost.csr");
-	my $said = capture(qw/ openssl x509 -req -days 2 -copy_extensions copyall
-		-in /, "$dir/localhost.csr", '-CA', "$dir/ca.pem",
-		'-CAkey', "$dir/ca.key", '-CAcreateserial',
-		'-out', "$dir/localhost.pem");
-	-s "$dir/localhost.pem" or die "openssl: $said\n";
 }
