@@ -98,6 +98,62 @@ subtest 'ask' => sub {
 	quiet();
 };
 
+subtest 'watch, stop, ask on' => sub {
+	my $streamed = ask('does it stream?', headers => ['Accept: text/event-stream']);
+	plan skip_all => 'the server does not stream yet'
+		if header($streamed, 'Content-Type') !~ /event-stream/;
+
+	$browser->open($url);
+	my $long = '[slowstream 0.1] [words 1000] long';
+	my $words = sub { $browser->value("document.querySelector('$answer')"
+		. ".textContent.split(' ').length") };
+	my $growing = sub {
+		$browser->until("document.querySelector('$answer')?.textContent"
+			. ".endsWith('1 2 3')");
+		my $before = $words->();
+		ok(wait_for { $words->() > $before + 2 }, 'it grows');
+	};
+
+	$browser->fill('#query', $long);
+	$browser->press('Enter');
+	$growing->();
+	is($browser->text('#send'), 'Stop', 'it can be stopped');
+	$browser->press('Escape');
+	settled();
+	my $part = shown();
+	like($part, qr/ 1 2 3 4 5[ \d]*$/, 'a part of it stays');
+	like($browser->text("$turn .failure"), qr/^You stopped/, 'stopped');
+
+	asked('And now?');
+	like(shown(), qr/^answer \d+: And now\?$/, 'asked on');
+	asked('And then?');
+	my @messages = @{($t->openai->requests)[-1]{json}{messages}};
+	is(join('', map { "$_->{role}: $_->{content}\n" } @messages[1 .. 5])
+		=~ s/: answer \d+/: answer N/gr, <<"END" =~ s/: answer \d+/: answer N/gr,
+user: $long
+assistant: $part
+user: And now?
+assistant: answer N: And now?
+user: And then?
+END
+		'with what was said');
+
+	$browser->click('#new');
+	asked('[status 200] [error code=x] [slowstream 0.1] [words 9] one');
+	like(shown(), qr/^answer \d+: \[status 200\]/, 'the model fails');
+	like($browser->text("$turn .failure"), qr/broke off/, 'and the reader is told');
+
+	$browser->fill('#query', $long =~ s/long/other/r);
+	$browser->press('Enter');
+	$growing->();
+	kill 'KILL', $t->workers;
+	settled();
+	like(shown(), qr/ 1 2 3 4 5[ \d]*$/, 'the server dies');
+	like($browser->text("$turn .failure"), qr/broke off.*connection/s,
+		'and the reader is told');
+	quiet();
+};
+
 subtest 'markdown' => sub {
 	$browser->open($url);
 	my $code = "if (a < b) {\n\tprint \"<b>\";\n}";
@@ -313,7 +369,7 @@ subtest 'stop' => sub {
 subtest 'errors' => sub {
 	$browser->open($url);
 	asked('[status 500]');
-	like($browser->text("$turn .failure .title"), qr/model/, 'model');
+	like($browser->text("$turn .failure"), qr/No answer.*model/s, 'model');
 	like($browser->text("$turn .request"), qr/^Request [0-9a-f]{32}$/, 'request id');
 
 	asked('x' x 20000);
