@@ -68,15 +68,6 @@ void Journal::release(std::uint64_t bytes) noexcept
     reserved_ -= bytes;
 }
 
-bool Journal::has_room() noexcept
-{
-    if (!reserve(1)) {
-        return false;
-    }
-    release(1);
-    return true;
-}
-
 // Whether so many bytes more may be written.
 bool Journal::covers(std::uint64_t bytes) const
 {
@@ -164,7 +155,7 @@ void Journal::look_at_others()
     }
 
     auto start = Clock::now();
-    others_ = disk_size(dir_, "", ours);
+    others_ = disk_size(dir_, "", ours).value_or(others_);
     others_at_ = Clock::now();
     others_cost_ = others_at_ - start;
 }
@@ -249,7 +240,7 @@ void Journal::retire()
     trim(current_);
     if (!ships_ || current_.shipped == current_.size) {
         close_segment(std::exchange(current_, {}));
-    } else if (queue_.size() >= max_open) {
+    } else if (queue_.size() >= max_open && current_.file.fd() != shipping_) {
         left_behind_ = true;
         close_segment(std::exchange(current_, {}));
     } else {
@@ -309,13 +300,13 @@ void Journal::look_after_current()
     }
 }
 
-std::string Journal::take_damage()
+std::string Journal::take_damage() noexcept
 {
     return std::exchange(damage_, {});
 }
 
-Slice Journal::next_slice()
-{
+Slice Journal::next_slice() noexcept
+try {
     damaged_.clear();
     shipping_ = -1;
 
@@ -335,10 +326,12 @@ Slice Journal::next_slice()
 
     shipping_ = segment.file.fd();
     return {segment.file.fd(), segment.shipped, segment.size};
+} catch (const std::exception&) {
+    return {};
 }
 
-void Journal::shipped(std::uint64_t n)
-{
+void Journal::shipped(std::uint64_t n) noexcept
+try {
     auto fd = std::exchange(shipping_, -1);
     auto it = std::find_if(queue_.begin(), queue_.end(),
                            [&](const auto& s) { return s.file.fd() == fd; });
@@ -361,6 +354,8 @@ void Journal::shipped(std::uint64_t n)
         queue_.erase(it);
         retry_at_ = {};
     }
+} catch (const std::exception&) {
+    // The current segment is emptied by the next call.
 }
 
 // To be emptied, the segment is replaced: its blocks are needed by what was let
@@ -410,15 +405,23 @@ std::size_t Journal::vacancies() const
     return max_open - std::min(queue_.size(), max_open);
 }
 
-void Journal::adopt(std::vector<Segment> orphans)
-{
+// Those that find no place are closed, and become orphans again.
+void Journal::adopt(std::vector<Segment> orphans) noexcept
+try {
     queue_.insert(queue_.begin(), std::make_move_iterator(orphans.begin()),
                   std::make_move_iterator(orphans.end()));
+} catch (const std::exception&) {
+    left_behind_ = true;
 }
 
 bool Journal::take_left_behind()
 {
     return std::exchange(left_behind_, false);
+}
+
+bool Journal::is_behind() const
+{
+    return !queue_.empty() || backlog() >= max_slice;
 }
 
 std::uint64_t Journal::backlog() const

@@ -63,9 +63,6 @@ public:
     // REQUIRES: reserve(bytes) returned true.
     void release(std::uint64_t bytes) noexcept;
 
-    // Whether more could be reserved.
-    [[nodiscard]] bool has_room() noexcept;
-
     // Appends whole lines with one write(2), all or nothing, and beyond
     // max_size if need be: what was let in fails only where the disk refuses.
     // A segment that somebody removed or moved is written to for a second at
@@ -77,7 +74,7 @@ public:
 
     // What somebody else did to a segment since the last call, for the error
     // log; empty if nothing.
-    [[nodiscard]] std::string take_damage();
+    [[nodiscard]] std::string take_damage() noexcept;
 
     // Why reserve(), append() or is_writable() last returned false, for the
     // error log.
@@ -88,23 +85,26 @@ public:
     // read_slice() takes as much of them as makes a good batch.  The slice
     // stays valid until shipped() or next_slice() is called, whatever is
     // appended or adopted meanwhile.
-    [[nodiscard]] Slice next_slice();
+    [[nodiscard]] Slice next_slice() noexcept;
 
     // The first `n` bytes of the last next_slice() are committed, and nobody
     // reads that slice any more: a segment that is done with is removed, the
     // current one replaced by an empty one (at most once a second, unless it is
     // large, and by next_slice() if it was too early then).
-    void shipped(std::uint64_t n);
+    void shipped(std::uint64_t n) noexcept;
 
     // How many segments may be adopted.
     [[nodiscard]] std::size_t vacancies() const;
 
     // Puts segments that find_orphans() found in front of the queue.
-    void adopt(std::vector<Segment> orphans);
+    void adopt(std::vector<Segment> orphans) noexcept;
 
     // Whether a segment was closed before it was shipped, since the last call:
     // it is an orphan now, to be found and adopted again.
     [[nodiscard]] bool take_left_behind();
+
+    // Whether there is more than a batch to ship.
+    [[nodiscard]] bool is_behind() const;
 
     // Bytes not yet shipped, of the segments that are open.
     [[nodiscard]] std::uint64_t backlog() const;

@@ -71,7 +71,7 @@ std::string append_to(const File& file, const std::string& path,
 
 std::string set_aside(const Rejects& rejects, std::string_view lines)
 {
-    auto taken = disk_size(rejects.dir, name, {});
+    auto taken = disk_size(rejects.dir, name, {}).value_or(0);
     if (taken != 0 && taken + lines.size() > rejects.max_size / 4) {
         return rejects.dir +
                ": the records that PostgreSQL refused have a "

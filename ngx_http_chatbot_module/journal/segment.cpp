@@ -1,5 +1,6 @@
 #include "journal/segment.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -7,34 +8,39 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
-#include <system_error>
+#include <memory>
 #include <utility>
 
 namespace chatbot {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr std::string_view extension = ".jsonl";
 constexpr std::string_view rejected_prefix = "rejected";
 constexpr int max_lost = 100;
 constexpr std::size_t max_errors = 10;
 
+struct CloseDir {
+    void operator()(DIR* dir) const { closedir(dir); }
+};
+
 // Calls `visit` with the path of each file of the journal whose name starts
-// with `prefix`.
+// with `prefix`; false: the directory cannot be read.  (std::filesystem ends
+// the process where it is out of memory.)
 template <class Visit>
-void visit_files(const std::string& dir, std::string_view prefix, Visit visit)
+bool visit_files(const std::string& dir, std::string_view prefix, Visit visit)
 {
-    std::error_code ec;
-    for (fs::directory_iterator it(dir, ec), end; !ec && it != end;
-         it.increment(ec)) {
-        const auto& path = it->path().native();
-        auto name = std::string_view(path).substr(dir.size() + 1);
+    std::unique_ptr<DIR, CloseDir> files(opendir(dir.c_str()));
+    if (!files) {
+        return false;
+    }
+
+    while (auto entry = readdir(files.get())) {
+        std::string_view name = entry->d_name;
         if (name.starts_with(prefix) && name.ends_with(extension)) {
-            visit(path);
+            visit(dir + "/" + entry->d_name, name);
         }
     }
+    return true;
 }
 
 // Oldest first, as far as the names tell.
@@ -42,10 +48,9 @@ std::vector<std::string> segments_in(const std::string& dir,
                                      std::string_view prefix)
 {
     std::vector<std::string> paths;
-    visit_files(dir, prefix, [&](const std::string& path) {
-        auto name = std::string_view(path).substr(dir.size() + 1);
+    visit_files(dir, prefix, [&](std::string path, std::string_view name) {
         if (!name.starts_with(rejected_prefix)) {
-            paths.push_back(path);
+            paths.push_back(std::move(path));
         }
     });
     std::sort(paths.begin(), paths.end());
@@ -195,6 +200,12 @@ std::vector<std::string> find_abandoned(const std::string& dir,
     return paths;
 }
 
+bool has_held(const std::string& dir, const std::string& prefix)
+{
+    auto paths = segments_in(dir, prefix);
+    return std::any_of(paths.begin(), paths.end(), is_held);
+}
+
 bool read_slice(const Slice& slice, std::string& lines)
 {
     const std::uint64_t total = slice.to - slice.from;
@@ -217,18 +228,19 @@ bool read_slice(const Slice& slice, std::string& lines)
     }
 }
 
-std::uint64_t disk_size(const std::string& dir, std::string_view prefix,
-                        const std::set<std::string>& except)
+std::optional<std::uint64_t> disk_size(const std::string& dir,
+                                       std::string_view prefix,
+                                       const std::set<std::string>& except)
 {
     std::uint64_t total = 0;
-    visit_files(dir, prefix, [&](const std::string& path) {
+    auto add = [&](const std::string& path, std::string_view) {
         struct stat state;
         if (!except.contains(path) && lstat(path.c_str(), &state) == 0 &&
             S_ISREG(state.st_mode)) {
             total += disk_size(state);
         }
-    });
-    return total;
+    };
+    return visit_files(dir, prefix, add) ? std::optional(total) : std::nullopt;
 }
 
 // The new name is taken by an empty file first, as nothing may be overwritten.

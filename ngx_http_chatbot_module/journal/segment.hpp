@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -75,15 +76,18 @@ struct Orphans {
 [[nodiscard]] std::vector<std::string> find_abandoned(
     const std::string& dir, const std::string& prefix);
 
+// Whether a living process holds any of those segments.
+[[nodiscard]] bool has_held(const std::string& dir, const std::string& prefix);
+
 // Reads a slice into `lines`: whole lines, at most max_slice bytes of it (more
 // only if a single line is longer).  Returns false if it cannot be read.
 [[nodiscard]] bool read_slice(const Slice& slice, std::string& lines);
 
 // What the files of `dir` take on the disk whose name starts with `prefix`,
-// except those whose path is in `except`.
-[[nodiscard]] std::uint64_t disk_size(const std::string& dir,
-                                      std::string_view prefix,
-                                      const std::set<std::string>& except);
+// except those whose path is in `except`; none if `dir` cannot be read.
+[[nodiscard]] std::optional<std::uint64_t> disk_size(
+    const std::string& dir, std::string_view prefix,
+    const std::set<std::string>& except);
 
 // Renames a file to NAME-TIME-PID-N.jsonl.
 [[nodiscard]] bool move_away(const std::string& dir, const std::string& name,

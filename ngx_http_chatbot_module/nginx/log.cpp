@@ -267,13 +267,22 @@ Shipping LogLane::ship()
         prepare_ = false;
     }
 
-    auto error = rejected_.empty() ? "" : set_aside(rejects_, rejected_);
-    if (!error.empty()) {
-        notices_.push_back({Notice::Level::error,
-                            "refused records cannot be set aside: " + error});
-        return Shipping::waiting;
+    return rejected_.empty() || set_rejected_aside() ? Shipping::done
+                                                     : Shipping::waiting;
+}
+
+// What cannot be set aside waits, and all of the batch with it; a reason that
+// lasts is told once.
+bool LogLane::set_rejected_aside()
+{
+    auto error = set_aside(rejects_, rejected_);
+    if (!error.empty() && error != held_for_) {
+        notices_.push_back(
+            {Notice::Level::error,
+             "refused records cannot be set aside, and wait: " + error});
     }
-    return Shipping::done;
+    held_for_ = std::move(error);
+    return held_for_.empty();
 }
 
 bool LogLane::read_batch()
@@ -381,7 +390,7 @@ void LogLane::schedule()
     }
 
     const bool crowded = postgres_.is_crowded();
-    const bool large = backlog >= max_slice || !lines_.empty();
+    const bool large = journal_.is_behind() || !lines_.empty();
     if (postgres_.connected_ms() > (crowded ? short_turn_ms : turn_ms) ||
         (crowded && !large)) {
         postgres_.rest();

@@ -76,6 +76,7 @@ private:
     void search();
     void tell_orphan_errors(const std::vector<std::string>& errors);
     Shipping ship();
+    bool set_rejected_aside();
     bool read_batch();
     std::string later_lines();
     bool gives_up();
@@ -99,6 +100,7 @@ private:
     std::string rejected_;        // some of lines_
     Orphans orphans_found_;
     std::set<std::string> told_;  // errors of orphans
+    std::string held_for_;        // why rejected records cannot be set aside
     std::vector<Notice> notices_;
     Shipping shipping_ = Shipping::done;
     std::optional<std::chrono::steady_clock::time_point> leaving_at_;

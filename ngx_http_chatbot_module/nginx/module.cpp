@@ -3,6 +3,8 @@
 #include <exception>
 #include <new>
 
+#include "nginx/former.hpp"
+
 // The life of a configuration: made, inherited, put to use.
 
 namespace chatbot {
@@ -190,6 +192,14 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
     return mcf->request_id == NGX_ERROR ? NGX_ERROR : NGX_OK;
 }
 
+ngx_int_t init_module(ngx_cycle_t* cycle)
+try {
+    remember_former_journal(cycle);
+    return NGX_OK;
+} catch (const std::exception&) {
+    return NGX_ERROR;
+}
+
 ngx_http_module_t context = {
     preconfiguration, postconfiguration, create_main_conf, init_main_conf,
     nullptr,          nullptr,           create_loc_conf,  merge_loc_conf};
@@ -239,7 +249,7 @@ ngx_module_t ngx_http_chatbot_module = {NGX_MODULE_V1,
                                         chatbot::commands,
                                         NGX_HTTP_MODULE,
                                         nullptr,               // init master
-                                        nullptr,               // init module
+                                        chatbot::init_module,  // init module
                                         chatbot::init_worker,  // init process
                                         nullptr,               // init thread
                                         nullptr,               // exit thread

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "nginx/former.hpp"
 #include "nginx/log.hpp"
 #include "reactor/reactor.hpp"
 #include "nginx/task.hpp"
@@ -206,6 +207,8 @@ Worker* worker;
 
 ngx_int_t init_worker(ngx_cycle_t* cycle)
 try {
+    watch_former_journals();
+
     auto conf = main_conf(cycle);
     if (!conf || conf->routes.empty() ||
         (ngx_process != NGX_PROCESS_WORKER &&

@@ -19,7 +19,7 @@ constexpr bool is_test_build = false;
 
 struct Violation {
     const char* what = nullptr;
-    std::source_location where;
+    SourcePlace where{};
 };
 
 // More places than that at once are counted only.
@@ -33,12 +33,12 @@ std::mutex mutex;
 std::array<Violation, max_places> places;
 std::size_t taken = 0;
 
-bool is_noted(const std::source_location& where)
+bool is_noted(const SourcePlace& where)
 {
     for (std::size_t i = 0; i < noted; ++i) {
         // Both are literals.
-        if (places[i].where.line() == where.line() &&
-            places[i].where.file_name() == where.file_name()) {
+        if (places[i].where.line == where.line &&
+            places[i].where.file == where.file) {
             return true;
         }
     }
@@ -47,22 +47,19 @@ bool is_noted(const std::source_location& where)
 
 std::string describe(const Violation& violation)
 {
-    return std::string(violation.what) + " in " +
-           violation.where.function_name() + " at " +
-           violation.where.file_name() + ":" +
-           std::to_string(violation.where.line());
+    return std::string(violation.what) + " in " + violation.where.function +
+           " at " + violation.where.file + ":" +
+           std::to_string(violation.where.line);
 }
 
 }  // namespace
 
-void note_violation(const char* what,
-                    const std::source_location& where) noexcept
+void note_violation(const char* what, const SourcePlace& where) noexcept
 {
     ++count;
     if (aborts) {
-        std::fprintf(stderr, "%s:%u: %s: invariant: %s\n", where.file_name(),
-                     static_cast<unsigned>(where.line()), where.function_name(),
-                     what);
+        std::fprintf(stderr, "%s:%u: %s: invariant: %s\n", where.file,
+                     where.line, where.function, what);
         std::abort();
     }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <source_location>
 #include <string>
 
 namespace chatbot {
@@ -18,10 +17,17 @@ namespace chatbot {
 //
 // Threads:  all functions may be called on any thread.
 
+// A place in the sources.  (clang 14 has no std::source_location.)
+struct SourcePlace {
+    const char* file;
+    unsigned line;
+    const char* function;
+};
+
 // Returns `holds`.  `what` is a literal that says what is wrong.
-bool invariant(
-    bool holds, const char* what,
-    std::source_location where = std::source_location::current()) noexcept;
+bool invariant(bool holds, const char* what,
+               SourcePlace where = {__builtin_FILE(), __builtin_LINE(),
+                                    __builtin_FUNCTION()}) noexcept;
 
 // The text of a violation that was not taken yet, empty if there is none.  Each
 // place in the sources is handed out once, however often it is violated.
@@ -35,11 +41,9 @@ void abort_on_violation(bool aborts) noexcept;
 
 // What follows is not for callers.
 
-void note_violation(const char* what,
-                    const std::source_location& where) noexcept;
+void note_violation(const char* what, const SourcePlace& where) noexcept;
 
-inline bool invariant(bool holds, const char* what,
-                      std::source_location where) noexcept
+inline bool invariant(bool holds, const char* what, SourcePlace where) noexcept
 {
     if (!holds) [[unlikely]] {
         note_violation(what, where);
