@@ -260,6 +260,7 @@ refuses("chatbot_$_", '/etc') for 'api_key file:/etc;', 'model a file:/etc;',
 	'ssl_trusted_certificate /etc;';
 refuses("chatbot_param $_ x;", $_) for qw/ model messages stream n /;
 refuses('chatbot_param "" x;', '');
+refuses("chatbot_param a '$_';", $_) for '01', '1.', '.5', '{a:1}', '[1,]', 'True';
 refuses('chatbot_param a 1; chatbot_param a 2;', 'a');
 
 # what is refused, with the directive alone

@@ -42,6 +42,7 @@ location /params {
     chatbot_param user '"42"';
     chatbot_param reasoning_effort low;
     chatbot_param metadata '{"a": "b"}';
+    chatbot_param seed 1234567890123456789;
 }
 
 location /no_key {
@@ -131,8 +132,9 @@ like(ask('hi', uri => '/params'), qr/"answer/, 'parameters');
 is(messages($asked), 'system: Отвечай "коротко". user: hi', 'prompt');
 like($asked->{body}, qr/\Q$_\E[,}]/, "parameter $_")
 	for '"temperature":0.2', '"max_completion_tokens":100',
-		'"store":false', '"stop":["\n","END"]', '"user":"42"',
-		'"reasoning_effort":"low"', '"metadata":{"a":"b"}';
+		'"store":false', '"stop":["\n", "END"]', '"user":"42"',
+		'"reasoning_effort":"low"', '"metadata":{"a": "b"}',
+		'"seed":1234567890123456789';
 
 is(status(ask('who?', uri => '/no_key')), 502, 'no key');
 is((sent())[0]{headers}{authorization}, undef, 'no key, no header');

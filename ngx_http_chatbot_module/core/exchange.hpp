@@ -22,7 +22,10 @@ struct Answer {
     std::int64_t created = 0;             // seconds since the epoch
     std::int32_t prompt_tokens = -1;      // -1: not told
     std::int32_t completion_tokens = -1;  // -1: not told
-    bool complete = false;  // finish_reason "stop", no refusal: worth keeping
+    std::int32_t cached_tokens = -1;      // of the prompt; -1: not told
+    std::int32_t reasoning_tokens = -1;   // of the completion; -1: not told
+    std::string finish_reason{};          // in the service's words
+    bool complete = false;  // came to a natural end, no refusal: worth keeping
 };
 
 // Why there is no answer.

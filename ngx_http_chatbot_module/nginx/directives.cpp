@@ -309,6 +309,22 @@ const char* wrong_url(std::string url)
     return rc == CURLUE_OK ? nullptr : curl_url_strerror(rc);
 }
 
+// The base URL of what may be the whole address of an API.
+std::string_view base_of(std::string_view url)
+{
+    constexpr std::string_view endpoint = "/chat/completions";
+
+    const auto without_slashes = [](std::string_view text) {
+        return text.substr(0, text.find_last_not_of('/') + 1);
+    };
+
+    url = without_slashes(url);
+    if (url.ends_with(endpoint)) {
+        url.remove_suffix(endpoint.size());
+    }
+    return without_slashes(url);
+}
+
 char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
     if (auto rv = set_checked<wrong_url>(cf, cmd, conf); rv != conf_ok) {
@@ -316,9 +332,7 @@ char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
     }
 
     auto& url = static_cast<LocConfBase*>(conf)->pass;
-    while (url.data[url.len - 1] == '/') {
-        --url.len;
-    }
+    url.len = base_of(view(url)).size();
 
     auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
@@ -420,7 +434,16 @@ char* set_param(ngx_conf_t* cf, ngx_command_t*, void* conf)
     if (!is_utf8(view(param->key)) || !is_utf8(view(param->value))) {
         return fail(cf, "\"chatbot_param\" is not UTF-8");
     }
-    param->value = copy(cf->pool, param_value(view(param->value)));
+    auto json = param_value(view(param->value));
+    if (!json) {
+        return fail(
+            cf,
+            "invalid value \"%V\" of \"%V\" in \"chatbot_param\": JSON is "
+            "expected, such as 1, 0.5, true, \"text\", [1, 2], "
+            "or a plain word",
+            &param->value, &param->key);
+    }
+    param->value = copy(cf->pool, *json);
     return param->value.data ? conf_ok : conf_error;
 }
 

@@ -1,12 +1,13 @@
 #include "openai/attempt.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <ctime>
 #include <new>
 #include <string_view>
 #include <utility>
+
+#include "openai/delay.hpp"
+#include "text/unicode.hpp"
 
 namespace chatbot {
 namespace {
@@ -18,10 +19,12 @@ constexpr auto done_grace = std::chrono::seconds(1);  // for the reply to end
 constexpr auto max_rounding = milliseconds(20);       // of libcurl's timeouts
 constexpr long max_idle_s = 3600;  // libcurl's own limit is 118 s
 constexpr int default_retry_after_s = 5;
-constexpr int max_retry_after_s = 24 * 60 * 60;
 constexpr std::size_t max_header_size = 256 * 1024;
 constexpr std::size_t max_error_size = 64 * 1024;
+constexpr std::size_t max_request_id_size = 100;
 constexpr std::size_t max_key_shown = 3;  // so little gives nothing away
+constexpr const char* endpoint = "/chat/completions";
+constexpr const char* unusable = "The model gave no usable answer.";
 
 // "api.openai.com" of "https://api.openai.com/v1".
 std::string_view host_of(std::string_view url)
@@ -35,9 +38,11 @@ std::string_view host_of(std::string_view url)
     return url.substr(url.rfind('@') + 1);
 }
 
+// The host, and the path that is asked: "api.openai.com/v1/chat/completions".
 std::string upstream(const ModelSettings& settings)
 {
-    return "upstream " + std::string(host_of(settings.url));
+    const auto host = settings.url.find(host_of(settings.url));
+    return "upstream " + settings.url.substr(host) + endpoint;
 }
 
 std::string upstream(const Attempt& attempt)
@@ -80,49 +85,44 @@ const char* header(const Attempt& attempt, const char* name)
     return code == CURLHE_OK ? found->value : nullptr;
 }
 
-bool is_event_stream(const Attempt& attempt)
+// The upstream's own id of the request, by which its operators find it.
+std::string request_id_of(const Attempt& attempt)
 {
-    constexpr std::string_view type = "text/event-stream";
-    const char* value = header(attempt, "Content-Type");
-    return value && curl_strnequal(value, type.data(), type.size());
+    for (auto name : {"x-request-id", "request-id", "apim-request-id",
+                      "x-ms-request-id", "x-amzn-requestid", "cf-ray"}) {
+        const char* value = header(attempt, name);
+        if (value && *value) {
+            return one_line(value, max_request_id_size);
+        }
+    }
+    return {};
 }
 
-std::optional<double> number(const char* text)
+// For the end of a line in the error log.
+std::string with_request_id(const Attempt& attempt)
 {
-    if (!text) {
-        return {};
-    }
-
-    char* end;
-    const double value = std::strtod(text, &end);
-    if (end == text || *end != '\0' || !std::isfinite(value)) {
-        return {};
-    }
-
-    return value;
+    auto id = request_id_of(attempt);
+    return id.empty() ? id : " (request id " + id + ")";
 }
 
 // How long the upstream wants to be left alone.
 std::optional<milliseconds> delay_of(const Attempt& attempt)
 {
+    const auto now = std::time(nullptr);
+    std::optional<milliseconds> delay;
     const char* retry_after = header(attempt, "Retry-After");
-    double seconds = 0;
 
-    if (auto ms = number(header(attempt, "Retry-After-Ms"))) {
-        seconds = *ms / 1000;
-    } else if (auto s = number(retry_after)) {
-        seconds = *s;
-    } else if (retry_after) {
+    if (const char* ms = header(attempt, "Retry-After-Ms")) {
+        delay = read_milliseconds(ms);
+    }
+    if (!delay && retry_after) {
+        delay = read_reset(retry_after, now);
+    }
+    if (!delay && retry_after) {
         const std::time_t date = curl_getdate(retry_after, nullptr);
-        seconds = date < 0 ? 0 : std::difftime(date, std::time(nullptr));
+        delay = read_reset(std::to_string(std::max<std::time_t>(date, 0)), now);
     }
-
-    if (seconds <= 0) {
-        return {};
-    }
-
-    seconds = std::min<double>(seconds, max_retry_after_s);
-    return milliseconds(std::lround(seconds * 1000));
+    return delay > milliseconds(0) ? delay : std::nullopt;
 }
 
 // Whether OpenAI's own SDKs would ask again.
@@ -155,11 +155,75 @@ int status_for(long status)
     }
 }
 
+// Where a reply of status 3xx points to, without the query; or empty.
+std::string redirection_of(const Attempt& attempt)
+{
+    const long status = status_of(attempt);
+    const char* location = header(attempt, "Location");
+    if (status < 300 || status > 399 || !location) {
+        return {};
+    }
+
+    std::string_view place = location;
+    auto scheme = place.find("://");
+    auto host = scheme == place.npos ? 0 : scheme + 3;
+    auto user = place.substr(0, place.find('/', host)).rfind('@');
+    auto shown = std::string(place.substr(0, place.find_first_of("?#")));
+    if (user != place.npos && user >= host && user < shown.size()) {
+        shown.erase(host, user + 1 - host);
+    }
+    return " with a redirect to " + loggable(shown) + ", not followed";
+}
+
+// A key that is refused, or has no money left, is at fault itself; a server
+// that may be asked again is.
+Outcome::Fault fault_of(const ReplyError& error, bool may_retry)
+{
+    if (error.money || error.status == 401 ||
+        (error.status == 403 && !error.model_missing)) {
+        return Outcome::Fault::key;
+    }
+    return may_retry ? Outcome::Fault::server : Outcome::Fault::none;
+}
+
 Outcome too_large(const Attempt& attempt)
 {
     Outcome outcome;
     outcome.problem = make_problem(
         502, upstream(attempt) + " sent more than the largest answer allowed");
+    return outcome;
+}
+
+// `error` was told with `status`, or stood in a reply of status 200.
+Outcome read_failure(const Attempt& attempt, const ReplyError& error)
+{
+    const long answered = status_of(attempt);
+    std::string said = error.reason;
+    if (answered != error.status) {
+        said = "error " + std::to_string(error.status) +
+               (said.empty() ? "" : ": " + said);
+    }
+
+    Outcome outcome;
+    outcome.problem = make_problem(
+        error.money ? 502 : status_for(error.status),
+        upstream(attempt) + " answered " + std::to_string(answered) +
+            redirection_of(attempt) + (said.empty() ? "" : ": " + said) +
+            with_request_id(attempt));
+    outcome.model_missing = error.model_missing;
+    outcome.refused_member = error.refused_member;
+    outcome.delay = delay_of(attempt);
+
+    if (outcome.delay && outcome.problem.status == 503) {
+        outcome.problem.retry_after_s = static_cast<int>(
+            std::chrono::ceil<std::chrono::seconds>(*outcome.delay).count());
+    }
+
+    // Who asks for more than a minute is not asked again.
+    const bool may = !error.money && may_retry(attempt, error.status);
+    outcome.retry =
+        may && outcome.delay.value_or(milliseconds(0)) <= max_upstream_delay;
+    outcome.fault = fault_of(error, may);
     return outcome;
 }
 
@@ -170,13 +234,19 @@ Outcome read_success(Attempt& attempt)
     }
 
     Outcome outcome;
+    ReplyError error;
     outcome.answer = attempt.reader
-                         ? attempt.reader->finish(outcome.problem)
-                         : read_reply(attempt.reply, outcome.problem);
+                         ? attempt.reader->finish(error)
+                         : read_reply(attempt.reply, error, attempt.body);
 
+    if (!outcome.answer && error.status != 0) {
+        return read_failure(attempt, error);
+    }
     if (!outcome.answer) {
-        outcome.problem.reason =
-            upstream(attempt) + ": " + outcome.problem.reason;
+        outcome.problem = {.status = 502,
+                           .detail = unusable,
+                           .reason = upstream(attempt) + ": " + error.reason +
+                                     with_request_id(attempt)};
         return outcome;
     }
 
@@ -187,31 +257,12 @@ Outcome read_success(Attempt& attempt)
     if (outcome.answer->created == 0) {
         outcome.answer->created = std::time(nullptr);
     }
-
-    return outcome;
-}
-
-Outcome read_failure(const Attempt& attempt, long status)
-{
-    ReplyError error = read_error(static_cast<int>(status), attempt.reply);
-
-    Outcome outcome;
-    outcome.problem =
-        make_problem(error.money ? 502 : status_for(status),
-                     upstream(attempt) + " answered " + std::to_string(status) +
-                         (error.reason.empty() ? "" : ": " + error.reason));
-    outcome.model_missing = error.model_missing;
-    outcome.delay = delay_of(attempt);
-
-    if (outcome.delay && outcome.problem.status == 503) {
-        outcome.problem.retry_after_s = static_cast<int>(
-            std::chrono::ceil<std::chrono::seconds>(*outcome.delay).count());
+    if (!is_known_end(outcome.answer->finish_reason)) {
+        outcome.unsure = upstream(attempt) + " ends answers with \"" +
+                         loggable(outcome.answer->finish_reason) +
+                         "\", whose meaning is not known";
     }
 
-    // Who asks for more than a minute is not asked again.
-    outcome.retry =
-        !error.money && may_retry(attempt, status) &&
-        outcome.delay.value_or(milliseconds(0)) <= max_upstream_delay;
     return outcome;
 }
 
@@ -238,6 +289,7 @@ bool is_connection_error(CURLcode code)
 Outcome read_timeout(const Attempt& attempt)
 {
     Outcome outcome;
+    outcome.fault = Outcome::Fault::server;
     const auto& settings = attempt.settings;
     const auto after = [](int ms) { return std::to_string(ms) + " ms"; };
 
@@ -271,8 +323,11 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
 
     if (code == CURLE_OK || attempt.stop != Attempt::Stop::none) {
         const long status = status_of(attempt);
-        return is_success(status) ? read_success(attempt)
-                                  : read_failure(attempt, status);
+        return is_success(status)
+                   ? read_success(attempt)
+                   : read_failure(attempt,
+                                  read_error(static_cast<int>(status),
+                                             attempt.reply, attempt.body));
     }
 
     // Told to its end, and paid for, however it is closed.
@@ -286,6 +341,7 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
 
     Outcome outcome;
     outcome.retry = is_connection_error(code);
+    outcome.fault = Outcome::Fault::server;
     outcome.problem = make_problem(
         outcome.retry && !attempt.sent ? 503 : 502,
         upstream(attempt) + ": " +
@@ -356,6 +412,33 @@ try {
     return 0;
 }
 
+// Returns false once the rest is not worth reading.
+bool read_stream(Attempt& attempt, std::string_view bytes)
+{
+    attempt.on_progress();
+    if (!attempt.reader->feed(bytes)) {
+        attempt.stop = Attempt::Stop::bad_stream;
+    }
+    return attempt.stop == Attempt::Stop::none;
+}
+
+// A service may answer in one piece although it was asked for a stream, or call
+// a stream something else.
+void find_form(Attempt& attempt)
+{
+    attempt.form = form_of(attempt.reply, header(attempt, "Content-Type"));
+    if (attempt.form == ReplyForm::stream) {
+        attempt.reader.emplace(attempt.settings.answer_max_size, attempt.body);
+        const auto start = std::exchange(attempt.reply, {});
+        read_stream(attempt, start);
+    } else if (attempt.form == ReplyForm::unknown) {
+        // White space in front is kept no longer than it takes to know.
+        attempt.reply.erase(0,
+                            std::min(attempt.reply.find_first_not_of(" \t\r\n"),
+                                     attempt.reply.size()));
+    }
+}
+
 std::size_t on_body(char* bytes, std::size_t, std::size_t size,
                     void* data) noexcept
 try {
@@ -364,33 +447,30 @@ try {
         attempt.last_byte = Clock::now();
     }
 
-    const bool success = is_success(status_of(attempt));
-    const std::size_t answer_max_size = attempt.settings.answer_max_size;
-
-    if (success && !attempt.reader && attempt.reply.empty() &&
-        is_event_stream(attempt)) {
-        attempt.reader.emplace(answer_max_size);
+    if (!attempt.first_byte) {
+        attempt.first_byte = attempt.last_byte;
     }
 
+    const bool success = is_success(status_of(attempt));
     if (attempt.reader) {
-        attempt.on_progress();
-        if (!attempt.reader->feed({bytes, size})) {
-            attempt.stop = Attempt::Stop::bad_stream;
-            return 0;
-        }
-        return size;
+        return read_stream(attempt, {bytes, size}) ? size : 0;
     }
 
     // A byte of the answer takes up to six ("\u0001") in JSON.
     const std::size_t max_size =
-        success ? 6 * answer_max_size + max_error_size : max_error_size;
-    if (size > max_size - attempt.reply.size()) {
+        success ? 6 * attempt.settings.answer_max_size + max_error_size
+                : max_error_size;
+    if (size > max_size - attempt.body_size) {
         attempt.stop = Attempt::Stop::body_too_large;
         return 0;
     }
-
+    attempt.body_size += size;
     attempt.reply.append(bytes, size);
-    return size;
+
+    if (success && attempt.form == ReplyForm::unknown) {
+        find_form(attempt);
+    }
+    return attempt.stop == Attempt::Stop::none ? size : 0;
 } catch (...) {
     return 0;
 }
@@ -466,8 +546,12 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_QUICK_EXIT, 1L);  // do not wait for a resolver given up
 
-    set(CURLOPT_URL, (settings.url + "/chat/completions").c_str());
+    set(CURLOPT_URL, (settings.url + endpoint).c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
+    set(CURLOPT_FOLLOWLOCATION, 0L);  // the key is for this host only
+
+    // Nothing is gained by a coding, but one that comes unasked is decoded.
+    set(CURLOPT_ACCEPT_ENCODING, "identity");
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
     set(CURLOPT_PIPEWAIT, https ? 1L : 0L);
     set(CURLOPT_TCP_KEEPALIVE, 1L);
@@ -520,7 +604,10 @@ Clock::time_point expiry(const Attempt& attempt)
 Outcome read_outcome(Attempt& attempt, CURLcode code)
 {
     Outcome outcome = read_ending(attempt, code);
-    conceal(outcome.problem.reason, attempt.settings.api_key);
+    outcome.request_id = request_id_of(attempt);
+    for (auto* text : {&outcome.problem.reason, &outcome.request_id}) {
+        conceal(*text, attempt.settings.api_key);
+    }
     return outcome;
 }
 

@@ -13,6 +13,7 @@
 #include "core/exchange.hpp"
 #include "core/poller.hpp"
 #include "openai/protocol.hpp"
+#include "openai/stream.hpp"
 
 namespace chatbot {
 
@@ -67,21 +68,32 @@ struct Attempt {
     char error[CURL_ERROR_SIZE] = "";
     Clock::time_point started = Clock::now();  // or connecting anew
     Clock::time_point last_byte;  // up to [DONE]; or the request's, if sent
+    std::optional<Clock::time_point> first_byte;  // of the reply's body
     bool sent = false;  // at least begun: it may cost money from now on
     Stop stop = Stop::none;
     std::size_t header_size = 0;
-    bool http1 = false;  // the reply is one of HTTP/1
-    std::string reply;
-    std::optional<StreamReader> reader;  // instead of `reply`
+    bool http1 = false;         // the reply is one of HTTP/1
+    std::size_t body_size = 0;  // not of a stream
+    ReplyForm form = ReplyForm::unknown;
+    std::string reply;                   // an error, or a whole answer
+    std::optional<StreamReader> reader;  // instead of `reply`, for a stream
 };
 
 // How an attempt ended.
 struct Outcome {
+    // Whose failure it is, so that another server may do better.
+    enum class Fault { none, server, key };
+
     std::optional<Answer> answer;
     Problem problem;             // if there is no answer
     bool retry = false;          // asking again may help
     bool model_missing = false;  // asking for another model may
+    std::string refused_member;  // asking without it may; or empty
+    Fault fault = Fault::none;
     std::optional<std::chrono::milliseconds> delay;  // as the upstream wishes
+    std::string request_id;  // the upstream's, or empty; fit for a log
+    std::string unsure;      // why this answer is not kept, if that is a matter
+                             // of the upstream's dialect: to be told once
 };
 
 // Sets all options of the handle but CURLOPT_PRIVATE, for a request with this

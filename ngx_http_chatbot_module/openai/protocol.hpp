@@ -1,95 +1,62 @@
 #pragma once
 
-#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/exchange.hpp"
+#include "openai/error.hpp"
 
 namespace chatbot {
 
 // The protocol of OpenAI's chat completions, without any I/O: the body of a
-// request out; replies, errors and server-sent events in.
-// (https://platform.openai.com/docs/api-reference/chat)
+// request out, replies in.  Streams are read by stream.hpp, errors by
+// error.hpp. (https://platform.openai.com/docs/api-reference/chat)
 //
 // Threads:  nothing is shared; use each object in one thread at a time.
 
 // The body of POST /chat/completions.  With `stream`, usage is asked for too.
-[[nodiscard]] std::string request_body(const ModelSettings& settings,
-                                       std::string_view model,
-                                       std::string_view question, bool stream);
+// Members of these names are left out of it: see members.hpp.
+[[nodiscard]] std::string request_body(
+    const ModelSettings& settings, std::string_view model,
+    std::string_view question, bool stream,
+    const std::vector<std::string>& left_out = {});
 
-// The value of a chatbot_param as JSON text: `text` itself if it is JSON, else
-// as a string.
-[[nodiscard]] std::string param_value(std::string_view text);
+// The value of a chatbot_param as JSON text, `text` as it is written if it is
+// JSON, else as a string.  Nothing if it is neither: meant to be JSON (a number
+// such as 01, an object, an array, a quoted string), but wrong.
+[[nodiscard]] std::optional<std::string> param_value(std::string_view text);
 
-// What a reply of status 2xx says.  On failure `problem` is set (502), with a
-// reason for the error log.  A refusal is an answer, but not a complete one.
+// How the body of a reply of status 2xx is to be read.
+enum class ReplyForm { unknown, whole, stream };
+
+// Tells it by how the body starts, or else by its type (may be null);
+// `unknown` while it can be either.
+[[nodiscard]] ReplyForm form_of(std::string_view start, const char* type);
+
+// What a reply of status 2xx says, if it is no stream.  On failure `error` is
+// set; its status is 0 if the service did not tell of an error itself.  A
+// refusal is an answer, but not a complete one.  `request` as in read_error().
 [[nodiscard]] std::optional<Answer> read_reply(std::string_view body,
-                                               Problem& problem);
+                                               ReplyError& error,
+                                               std::string_view request = {});
 
-// What an error reply means for the caller.
-struct ReplyError {
-    bool model_missing = false;  // ask another model
-    bool money = false;          // quota or billing: asking again cannot help
-    std::string reason;  // for the error log: the upstream's code and message,
-                         // or how its body starts if it has none; may be empty;
-                         // one line of at most 500 bytes, without what looks
-                         // like an OpenAI key
+// How an answer came to its end.
+struct Ending {
+    std::string_view finish_reason;  // as the service says; empty: not at all
+    bool refused = false;
+    bool unsure = false;  // something in the reply was not understood
 };
 
-[[nodiscard]] ReplyError read_error(int status, std::string_view body);
+// `answer` has all its text, from a reply that was not cut off: whether it is
+// an answer, and a complete one.
+[[nodiscard]] std::optional<Answer> conclude(Answer answer,
+                                             const Ending& ending,
+                                             ReplyError& error);
 
-// Reads a streamed reply: feed bytes as they come, cut anywhere.
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html)
-//
-// Memory:   bounded by some times max_size, whatever the length of the stream.
-class StreamReader {
-public:
-    // `max_size` bounds the answer's text, in bytes.
-    explicit StreamReader(std::size_t max_size)
-        : max_size_(max_size)
-    {
-    }
-
-    // Returns false once the stream is not worth reading on: broken, an error
-    // event, or larger than max_size; then finish() says why.
-    [[nodiscard]] bool feed(std::string_view bytes);
-
-    // What can be handed on by now: all text but leading white space, and white
-    // space that may turn out to be the answer's end.  It only grows.
-    [[nodiscard]] const std::string& text() const { return answer_.text; }
-
-    // Whether the model has finished, so that finish() tells what it said, even
-    // if the reply is broken off now.
-    [[nodiscard]] bool whole() const
-    {
-        return done_ || !finish_reason_.empty();
-    }
-
-    // Whether [DONE] was seen: what follows means nothing.
-    [[nodiscard]] bool done() const { return done_; }
-
-    // To be called once, when the reply has ended or feed() returned false.  A
-    // stream that ended before the model did is a failure.
-    [[nodiscard]] std::optional<Answer> finish(Problem& problem);
-
-private:
-    void take_line();
-    void take_event();
-    void take_text(std::string_view text);
-
-    const std::size_t max_size_;
-    std::string line_;       // the one not yet ended
-    bool after_cr_ = false;  // a "\n" would belong to the line before
-    std::string data_;       // of the event not yet ended
-    Answer answer_;          // its text is what was handed on
-    std::string blank_;      // white space held back
-    std::string finish_reason_;
-    bool refused_ = false;
-    bool done_ = false;  // [DONE] was seen
-    Problem problem_;
-};
+// Whether it is known what this finish_reason means, so that nobody need be
+// told that such answers are not kept.
+[[nodiscard]] bool is_known_end(std::string_view finish_reason);
 
 }  // namespace chatbot

@@ -1,4 +1,4 @@
-// Replies of a model, whole (openai_json.hpp).
+// Replies of a model, whole (openai/protocol.hpp).
 
 #include "fuzz.hpp"
 #include "text/json.hpp"
@@ -33,18 +33,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
 {
     std::string_view body(reinterpret_cast<const char*>(data), size);
 
-    Problem problem;
+    ReplyError problem;
     auto answer = read_reply(body, problem);
-    assert(answer.has_value() == !problem);
     if (answer) {
         check_answer(*answer);
     } else {
-        assert(problem.status == 502 && !problem.reason.empty());
+        assert(problem.status == 0 ||
+               (problem.status >= 400 && problem.status < 600));
+        assert(problem.status != 0 || !problem.reason.empty());
         check_reason(problem.reason);
     }
 
-    for (int status : {404, 500}) {
-        auto error = read_error(status, body);
+    auto request = R"({"model": "m", "stream_options": {}, "seed": 1})";
+    for (int status : {400, 404, 500}) {
+        auto error = read_error(status, body, request);
+        assert(error.refused_member.empty() ||
+               error.refused_member == "stream_options" ||
+               error.refused_member == "seed");
         check_reason(error.reason);
         assert(error.reason.size() <= 500);
         assert(!error.model_missing || (status >= 400 && status < 500));
@@ -53,8 +58,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     auto text = to_utf8(body);
     ModelSettings settings;
     settings.system_prompt = text;
-    settings.params.emplace_back("x", param_value(body));
     assert(is_strict_json(request_body(settings, text, text, true)));
+    settings.params.emplace_back("x", param_value(body).value_or("0"));
+    assert(!check_json(request_body(settings, text, text, true)));
 
     std::string reply = "{\"choices\":[{\"message\":{\"content\":";
     append_json(reply, text);

@@ -1,8 +1,9 @@
-// Replies of a model as a stream of events, cut anywhere (openai_json.hpp).
+// Replies of a model as a stream of events, cut anywhere (openai/stream.hpp).
 
 #include "fuzz.hpp"
 #include "text/json.hpp"
-#include "openai/protocol.hpp"
+#include "openai/chunk.hpp"
+#include "openai/stream.hpp"
 
 using namespace chatbot;
 
@@ -13,7 +14,7 @@ struct Outcome {
     bool worth_reading = true;
     std::string pieces;
     std::optional<Answer> answer;
-    Problem problem;
+    ReplyError problem;
 };
 
 Outcome read(const std::vector<std::string_view>& pieces, std::size_t max_size)
@@ -21,29 +22,48 @@ Outcome read(const std::vector<std::string_view>& pieces, std::size_t max_size)
     Outcome outcome;
     StreamReader reader(max_size);
     for (auto piece : pieces) {
-        outcome.worth_reading = reader.feed(piece, outcome.pieces);
+        outcome.worth_reading = reader.feed(piece);
         if (!outcome.worth_reading) {
             break;
         }
     }
+    outcome.pieces = reader.text();
     outcome.answer = reader.finish(outcome.problem);
     return outcome;
+}
+
+// What the scanner reads of a chunk, the tree reads too.
+void check_scanner(std::string_view data)
+{
+    Chunk fast;
+    if (!scan_chunk(data, fast)) {
+        return;
+    }
+
+    Json json = parse_foreign_json(data);
+    Chunk slow;
+    assert(json && !find_error(json.get()));
+    read_chunk(json.get(), slow);
+    assert(fast.text == slow.text && fast.refusal == slow.refusal);
+    assert(fast.finish_reason == slow.finish_reason);
+    assert(fast.head.model == slow.head.model);
+    assert(fast.head.created == slow.head.created);
+    assert(slow.head.prompt_tokens == -1 && slow.head.cached_tokens == -1);
 }
 
 void check(const Outcome& outcome, std::size_t max_size)
 {
     assert(is_text(outcome.pieces));
-    assert(outcome.answer.has_value() == !outcome.problem);
     if (!outcome.answer) {
-        assert(outcome.problem.status == 502 &&
-               is_text(outcome.problem.reason));
+        assert(is_text(outcome.problem.reason));
+        assert(outcome.problem.status != 0 || !outcome.problem.reason.empty());
         return;
     }
 
     assert(outcome.worth_reading);
-    assert(outcome.answer->text == outcome.pieces);
-    assert(!outcome.pieces.empty() && outcome.pieces.size() <= max_size);
-    assert(trim(outcome.pieces) == outcome.pieces);
+    const auto& text = outcome.answer->text;
+    assert(text.starts_with(outcome.pieces));
+    assert(!text.empty() && text.size() <= max_size && trim(text) == text);
     assert(is_text(outcome.answer->model));
 }
 
@@ -87,6 +107,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
         input.ConsumeIntegralInRange<std::size_t>(0, 16));
     auto bytes = input.ConsumeRemainingBytesAsString();
 
+    check_scanner(bytes);
     auto whole = read({bytes}, max_size);
     check(whole, max_size);
     check_equal(read(cut(bytes, sizes), max_size), whole);

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/exchange.hpp"
+#include "text/json.hpp"
+
+namespace chatbot {
+
+// One event of a streamed reply: what it adds to the answer.
+//
+// Threads:  nothing is shared; use each object in one thread at a time.
+struct Chunk {
+    std::string text;
+    std::string refusal;
+    std::string finish_reason;  // empty: the answer goes on
+    Answer head;                // what it says of model, time and usage
+
+    void clear();
+};
+
+// Reads the chunk that nearly all events are: one choice with a content,
+// nothing told of usage or errors.  Returns false if `data` is anything else,
+// then `chunk` is of no use, and read_chunk() says what it is.
+[[nodiscard]] bool scan_chunk(std::string_view data, Chunk& chunk);
+
+// Reads any chunk that is an object without an error.
+void read_chunk(const cJSON* json, Chunk& chunk);
+
+// What replies and chunks have in common.
+
+// The choice of index 0, or null: we ask for one, but chatbot_param may ask for
+// more.
+[[nodiscard]] const cJSON* first_choice(const cJSON* json);
+
+// The text of a content: a string, or an array of parts.
+[[nodiscard]] std::string read_content(const cJSON* message);
+
+// Takes model, time and usage; what is absent leaves `answer` as it is.
+void read_head(const cJSON* json, Answer& answer);
+void merge_head(const Answer& head, Answer& answer);
+
+}  // namespace chatbot

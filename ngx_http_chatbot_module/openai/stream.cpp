@@ -1,0 +1,221 @@
+#include "openai/stream.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "openai/protocol.hpp"
+#include "text/json.hpp"
+#include "text/unicode.hpp"
+
+namespace chatbot {
+namespace {
+
+constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+
+// Finds the ends of lines.  Each byte is looked at twice at most, however the
+// lines end.
+class LineEnds {
+public:
+    explicit LineEnds(std::string_view bytes)
+        : bytes_(bytes)
+    {
+    }
+
+    // The first "\r" or "\n" at `from` or behind, or npos.
+    std::size_t next(std::size_t from)
+    {
+        return std::min(find('\n', from, newline_), find('\r', from, return_));
+    }
+
+private:
+    std::size_t find(char c, std::size_t from, std::size_t& known) const
+    {
+        if (known != bytes_.npos && known < from) {
+            known = bytes_.find(c, from);
+        }
+        return known;
+    }
+
+    const std::string_view bytes_;
+    std::size_t newline_ = bytes_.find('\n');
+    std::size_t return_ = bytes_.find('\r');
+};
+
+std::string_view trim_ascii(std::string_view text)
+{
+    constexpr std::string_view space = " \t\r\n";
+
+    text.remove_prefix(std::min(text.find_first_not_of(space), text.size()));
+    return text.substr(0, text.find_last_not_of(space) + 1);
+}
+
+// Whether something that is no JSON may have been a piece of an answer.
+bool looks_like_chunk(std::string_view data)
+{
+    return data.starts_with('{') && (data.find("\"choices") != data.npos ||
+                                     data.find("\"delta") != data.npos);
+}
+
+}  // namespace
+
+bool StreamReader::feed(std::string_view bytes)
+{
+    // The whole answer in one event, each byte escaped as \u00XX, and its
+    // frame.
+    const std::size_t max_event = 6 * max_size_ + 64 * 1024;
+
+    LineEnds ends(bytes);
+    std::size_t at = 0;
+    while (at < bytes.size() && !error_ && !done_) {
+        if (std::exchange(after_cr_, false) && bytes[at] == '\n') {
+            ++at;
+            continue;
+        }
+
+        auto end = ends.next(at);
+        auto part = bytes.substr(at, end == bytes.npos ? end : end - at);
+        if (line_.size() + part.size() + data_.size() > max_event) {
+            fail("an event of the stream is too large");
+            break;
+        }
+        if (end == bytes.npos) {
+            line_ += part;
+            break;
+        }
+
+        after_cr_ = bytes[end] == '\r';
+        at = end + 1;
+        if (line_.empty()) {
+            take_line(part);
+        } else {
+            line_ += part;
+            take_line(line_);
+            line_.clear();
+        }
+    }
+    return !error_;
+}
+
+std::optional<Answer> StreamReader::finish(ReplyError& error)
+{
+    if (!error_ && !done_) {
+        // Some end without the empty line.  What was cut off in there cannot
+        // spoil an answer that is whole.
+        const bool was_whole = whole();
+        const bool was_unsure = unsure_;
+        take_line(std::exchange(line_, {}));
+        take_event();
+        unsure_ = was_unsure;
+        if (was_whole || (error_ && error_->status == 0)) {
+            error_.reset();
+        }
+    }
+
+    if (!error_ && !whole()) {
+        fail("the stream ended before the answer did");
+    }
+    if (error_) {
+        error = *error_;
+        return std::nullopt;
+    }
+    return conclude(std::move(answer_),
+                    {.finish_reason = finish_reason_,
+                     .refused = refused_,
+                     .unsure = unsure_},
+                    error);
+}
+
+void StreamReader::fail(std::string reason)
+{
+    error_.emplace().reason = std::move(reason);
+}
+
+// An event is some lines "data:..." and an empty line; comments, which start
+// with a colon, and other fields mean nothing here.
+void StreamReader::take_line(std::string_view line)
+{
+    if (std::exchange(first_line_, false)) {
+        take_prefix(line, byte_order_mark);
+    }
+
+    if (line.empty()) {
+        take_event();
+    } else if (take_prefix(line, "data:")) {
+        data_ += line;
+        data_ += '\n';
+    } else if (take_prefix(line, "event:")) {
+        error_event_ = trim_ascii(line) == "error";
+    }
+}
+
+void StreamReader::take_event()
+{
+    auto data = trim_ascii(data_);
+    const bool is_error = std::exchange(error_event_, false);
+    if (is_error) {
+        error_ = read_error_event(data, request_);
+    } else if (data == "[DONE]") {
+        done_ = true;
+    } else if (!data.empty()) {
+        chunk_.clear();
+        if (!scan_chunk(data, chunk_)) {
+            chunk_.clear();
+            take_tree(data);
+        }
+        take_chunk();
+    }
+    data_.clear();
+}
+
+void StreamReader::take_tree(std::string_view data)
+{
+    Json json = parse_foreign_json(data);
+    if (!json) {
+        if (looks_like_chunk(data)) {
+            fail("an event of the stream is no JSON");
+        }
+        unsure_ = unsure_ || data.starts_with('{');
+    } else if (!(error_ = find_error(json.get(), request_))) {
+        read_chunk(json.get(), chunk_);
+    }
+}
+
+void StreamReader::take_chunk()
+{
+    merge_head(chunk_.head, answer_);
+    take_text(chunk_.text);
+    take_text(chunk_.refusal);
+    refused_ = refused_ || !chunk_.refusal.empty();
+    if (!chunk_.finish_reason.empty()) {
+        finish_reason_ = chunk_.finish_reason;
+    }
+}
+
+void StreamReader::take_text(std::string_view text)
+{
+    if (text.empty()) {
+        return;
+    }
+
+    auto solid = trim(text);
+    if (answer_.text.empty()) {
+        text.remove_prefix(
+            static_cast<std::size_t>(solid.data() - text.data()));
+    }
+
+    if (solid.empty()) {
+        blank_ += text;
+    } else {
+        auto end =
+            static_cast<std::size_t>(solid.data() + solid.size() - text.data());
+        blank_ += text.substr(0, end);
+        answer_.text += blank_;
+        blank_ = text.substr(end);
+    }
+
+    if (answer_.text.size() + blank_.size() > max_size_) {
+        fail("the answer is too large");
+    }
+}
+
+}  // namespace chatbot

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/exchange.hpp"
+#include "openai/chunk.hpp"
+#include "openai/error.hpp"
+
+namespace chatbot {
+
+// Reads a streamed reply: feed bytes as they come, cut anywhere.
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html)
+//
+// What is no JSON, such as a ping in words, is skipped; what looks like a piece
+// of the answer and cannot be read is an error.
+//
+// Threads:  nothing is shared; use each object in one thread at a time.
+// Memory:   bounded by some times max_size, whatever the length of the stream.
+class StreamReader {
+public:
+    // `max_size` bounds the answer's text, in bytes.  `request` is the body
+    // that was sent, see read_error(), and outlives the reader.
+    explicit StreamReader(std::size_t max_size, std::string_view request = {})
+        : max_size_(max_size),
+          request_(request)
+    {
+    }
+
+    // Returns false once the stream is not worth reading on: broken, an error
+    // event, or larger than max_size; then finish() says why.
+    [[nodiscard]] bool feed(std::string_view bytes);
+
+    // What can be handed on: all text but white space that may turn out to be
+    // the answer's end (and leading white space).  It only grows.
+    [[nodiscard]] const std::string& text() const { return answer_.text; }
+
+    // Whether the model has finished, so that finish() tells what it said, even
+    // if the reply is broken off now.
+    [[nodiscard]] bool whole() const
+    {
+        return done_ || !finish_reason_.empty();
+    }
+
+    // Whether [DONE] was seen: what follows means nothing.
+    [[nodiscard]] bool done() const { return done_; }
+
+    // To be called once, when the reply has ended or feed() returned false.  A
+    // stream that ended before the model did is a failure.
+    [[nodiscard]] std::optional<Answer> finish(ReplyError& error);
+
+private:
+    void take_line(std::string_view line);
+    void take_event();
+    void take_tree(std::string_view data);
+    void take_chunk();
+    void take_text(std::string_view text);
+    void fail(std::string reason);
+
+    const std::size_t max_size_;
+    const std::string_view request_;
+    std::string line_;          // the one not yet ended
+    bool first_line_ = true;    // a byte order mark may stand in front
+    bool after_cr_ = false;     // a "\n" would belong to the line before
+    std::string data_;          // of the event not yet ended
+    bool error_event_ = false;  // its type is "error"
+    Chunk chunk_;               // of the event, used again for the next one
+    Answer answer_;             // its text is what was handed on
+    std::string blank_;         // white space held back
+    std::string finish_reason_;
+    bool refused_ = false;
+    bool unsure_ = false;  // an event was skipped that may have meant something
+    bool done_ = false;    // [DONE] was seen
+    std::optional<ReplyError> error_;
+};
+
+}  // namespace chatbot

@@ -1,0 +1,242 @@
+#!/usr/bin/perl
+
+# Services that are compatible with the OpenAI API, each in its own way: what
+# becomes of their replies, streams, errors and ends.
+
+use warnings;
+use strict;
+
+use IO::Compress::Gzip qw/ gzip /;
+use JSON::PP qw/ encode_json /;
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Chatbot;
+use Test::Chatbot::Upstream;
+
+###############################################################################
+
+# The first word of the question names the reply.  "missing" in it is for the
+# model of this name only, "once" for the first call only.
+my %reply = replies();
+my $upstream = Test::Chatbot::Upstream->new(sub {
+	my ($request) = @_;
+	my ($name) = $request->{question} =~ /^(\S+)/;
+	my $fine = whole(completion('fine'));
+
+	return $fine if $name =~ /^missing/
+		&& $request->{json}{model} ne 'org/bad';
+	return $fine if $name =~ /^once/ && $request->{nth} > 1;
+	return @{$reply{$name} // die};
+});
+
+my $t = Test::Chatbot->new(http => 'chatbot_retries 1; chatbot_postgres off;',
+	conf => <<"EOF")->run;
+location = /chat {
+    chatbot_pass ${\$upstream->url};
+    chatbot_model m;
+    chatbot_redis %%REDIS%%;
+}
+
+location /models {
+    chatbot_pass ${\$upstream->url};
+    chatbot_model org/bad m;
+    chatbot_redis off;
+}
+
+location = /whole_url {
+    chatbot_pass ${\$upstream->url}/chat/completions/;
+    chatbot_model m;
+    chatbot_redis off;
+}
+
+location = /small {
+    chatbot_pass ${\$upstream->url};
+    chatbot_model m;
+    chatbot_redis off;
+    chatbot_answer_max_size 1k;
+}
+EOF
+
+# replies that are read, and kept
+
+for my $name (qw/ gzip bom spaces json_type_text stream stream_as_json
+	stream_pings stream_bom stream_crlf stream_cr stream_no_space
+	stream_null_end stream_usage end_eos end_eos_token end_end_turn end_STOP
+	end_null end_empty end_none error_null /)
+{
+	is(answered($name), 'fine api', $name);
+	is(answered($name), 'fine cache', "$name, kept");
+}
+
+# answers that are not kept
+
+for my $name (qw/ end_length end_odd stream_odd /) {
+	is(answered($name), 'fine api', $name);
+	is(answered($name), 'fine api', "$name, not kept");
+}
+
+# errors, also inside a 200
+
+is(tried($_), '200, 2 calls', $_)
+	for qw/ once_429 once_top once_string once_choice once_choice_only
+		once_event once_named once_gzip /;
+is(tried($_), '502, 1 calls', $_)
+	for qw/ money money_gzip money_inside refused_inside bomb garbage coding /;
+is(tried('busy'), '503, 2 calls', 'busy inside a 200');
+is(header(ask('later'), 'Retry-After'), 3600, 'Retry-After of a 200');
+is(tried('bomb', uri => '/small'), '502, 1 calls', 'bomb, small answers');
+
+# models that are missing
+
+my @missing = grep { /^missing/ } sort keys %reply;
+for my $i (0 .. $#missing) {
+	ok($t->reload, 'a worker that knows nothing') if $i;
+	is(tried($missing[$i], uri => '/models'), '200, 2 calls', $missing[$i]);
+}
+is(tried("no_$_", uri => '/models'), '502, 1 calls', "not missing: $_")
+	for qw/ feature path /;
+
+# what the error log says
+
+is(tried('fine', uri => '/whole_url'), '200, 1 calls',
+	'/chat/completions at the end of chatbot_pass');
+is(tried('redirect'), '502, 1 calls', 'redirect');
+my $log = $t->error_log;
+my $where = "upstream 127.0.0.1:${\$upstream->port}/v1/chat/completions";
+like($log, qr{\Q$where answered 308 with a redirect to https://example.com/v1\E,
+	.*\(request\ id\ req-7\)}x, 'redirect in the log');
+unlike($log, qr/secret/, 'without its query');
+like($log, qr/\Q$where\E answered 404: .*no such path/, 'path in the log');
+like($log, qr/\Q$where\E answered 200: error 503/,
+	'error inside a 200 in the log');
+like($log, qr/content encoding/i, 'coding in the log');
+
+done_testing();
+
+###############################################################################
+
+sub answered {
+	my $reply = json(ask(@_)) or return 'none';
+	return join ' ', map { $_ // 'none' } @$reply{qw/ response source /};
+}
+
+# The status, and how often the upstream was asked.
+sub tried {
+	my ($question, %opt) = @_;
+
+	$upstream->reset;
+	my $status = status(ask($question, %opt));
+	return "$status, " . $upstream->calls . ' calls';
+}
+
+sub stream {
+	my ($body, $type) = @_;
+	return [whole($body, type => $type // 'text/event-stream')];
+}
+
+sub ending {
+	my ($reason) = @_;
+	return [whole(completion('fine', finish_reason => $reason))];
+}
+
+sub compressed {
+	my ($body, %opt) = @_;
+
+	gzip(\$body, \my $bytes);
+	return [whole($bytes, %opt,
+		headers => ['Content-Encoding: gzip', @{$opt{headers} // []}])];
+}
+
+sub error {
+	my ($status, %error) = @_;
+	return [failing($status, { error => \%error })];
+}
+
+sub replies {
+	my $bom = "\xEF\xBB\xBF";
+	my $fine = completion('fine');
+	my $stop = delta('', finish_reason => 'stop');
+	my $done = "data: [DONE]\n\n";
+	my $events = delta('fi') . delta('ne') . $stop . $done;
+	my @soon = (headers => ['Retry-After-Ms: 1']);
+	my $money = encode_json({ error => { code => 'insufficient_quota' } });
+
+	return (
+		fine => [whole($fine)],
+		gzip => compressed($fine),
+		bom => [whole($bom . $fine)],
+		spaces => [whole("\n" x 50 . $fine)],
+		json_type_text => [whole($fine, type => 'text/plain')],
+		stream => stream($events),
+		stream_as_json => stream($events, 'application/json'),
+		stream_pings => stream(": hello\n\ndata: ping\n\nevent: ping\ndata:\n\n"
+			. ($events =~ s/\n\n/\n\n:\n\nretry: 5\n\n/r)),
+		stream_bom => stream($bom . $events),
+		stream_crlf => stream($events =~ s/\n/\r\n/gr),
+		stream_cr => stream($events =~ s/\n/\r/gr),
+		stream_no_space => stream($events =~ s/data: /data:/gr),
+		stream_null_end => stream(delta('fine') . $done),
+		stream_usage => stream(delta('fine') . $stop
+			. qq(data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n$done)),
+		end_eos => ending('eos'),
+		end_eos_token => ending('eos_token'),
+		end_end_turn => ending('end_turn'),
+		end_STOP => ending('STOP'),
+		end_null => ending(undef),
+		end_empty => ending(''),
+		end_none => [whole('{"choices":[{"message":{"content":"fine"}}]}')],
+		error_null => [whole($fine =~ s/^\{/{"error":null,/r)],
+
+		end_length => ending('length'),
+		end_odd => ending('odd'),
+		stream_odd => stream("data: {odd}\n\n$events"),
+
+		once_429 => [failing(429, '{}', 'Retry-After-Ms: 1')],
+		once_top => [whole('{"error":{"code":429,"message":"slow"}}', @soon)],
+		once_string => [whole('{"error":"Overloaded"}', @soon)],
+		once_choice => [whole(completion('', finish_reason => 'error',
+			error => { code => 502, message => 'gone' }), @soon)],
+		once_choice_only => [whole(completion('', finish_reason => 'error'),
+			@soon)],
+		once_event => [whole('data: {"error":{"code":503}}' . "\n\n",
+			type => 'text/event-stream', @soon)],
+		once_named => [whole("event: error\ndata: Overloaded\n\n",
+			type => 'text/event-stream', @soon)],
+		once_gzip => compressed('{"error":{"message":"slow"}}', status => 429,
+			@soon),
+		money => [failing(429, $money)],
+		money_gzip => compressed($money, status => 429),
+		money_inside => [whole($money)],
+		refused_inside => error(200, type => 'invalid_request_error'),
+		busy => [whole('{"error":{"code":"503"}}',
+			headers => ['Retry-After-Ms: 1'])],
+		later => [whole('{"error":{"code":503}}',
+			headers => ['Retry-After: 3600'])],
+		bomb => compressed('{"x":"' . 'x' x 20_000_000),
+		garbage => compressed('<html>'),
+		coding => [whole($fine, headers => ['Content-Encoding: x-odd'])],
+		redirect => [whole('', status => 308, headers => ['X-Request-ID: req-7',
+			'Location: https://me:secret@example.com/v1?secret=1'])],
+
+		missing_openai => error(404, code => 'model_not_found'),
+		missing_deepseek => error(400, message => 'Model Not Exist'),
+		missing_ollama => [failing(404,
+			{ error => 'model "org/bad" not found, try pulling it first' })],
+		missing_mistral => [failing(400, { object => 'error',
+			message => 'Invalid model: org/bad', type => 'invalid_model' })],
+		missing_openrouter => error(404,
+			message => 'No endpoints found for org/bad.'),
+		missing_gemini => [failing(404, [{ error => { code => 404,
+			message => 'models/org/bad is not found for API version v1' } }])],
+		missing_azure => error(404, code => 'DeploymentNotFound',
+			message => 'The API deployment for this resource does not exist.'),
+		missing_inside => error(200, code => 404,
+			message => 'org/bad is not a valid model ID'),
+		no_feature => error(400,
+			message => 'org/bad is not supported with tools'),
+		no_path => error(404, message => 'no such path'),
+	);
+}

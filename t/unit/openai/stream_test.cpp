@@ -1,0 +1,284 @@
+#include "openai/stream.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "told.hpp"
+
+namespace chatbot {
+namespace {
+
+// A transcript of a stream: the pieces, each in brackets, and its end.
+class StreamReaderTest : public testing::Test {
+protected:
+    void feed(std::string_view bytes)
+    {
+        const auto before = reader_.text().size();
+        bool goes_on = reader_.feed(bytes);
+        if (reader_.text().size() > before) {
+            log_ += "[" + reader_.text().substr(before) + "]";
+        }
+        if (!goes_on) {
+            log_ += "!";
+        }
+    }
+
+    void feed_content(const std::string& content) { feed(event(content)); }
+
+    std::string finish()
+    {
+        ReplyError error;
+        auto answer = reader_.finish(error);
+        return log_ + " " + told(answer, error);
+    }
+
+    // `content` as within a JSON string.
+    static std::string event(const std::string& content)
+    {
+        return R"(data: {"model":"m","created":7,"choices":[{"index":0,)"
+               R"("delta":{"content":")" +
+               content + "\"}}]}\n\n";
+    }
+
+    static constexpr std::string_view stop =
+        R"(data: {"choices":[{"index":0,"delta":{},)"
+        R"("finish_reason":"stop"}]})"
+        "\n\n";
+    static constexpr std::string_view usage =
+        R"(data: {"choices":[],"usage":)"
+        R"({"prompt_tokens":9,"completion_tokens":3}})"
+        "\n\n";
+    static constexpr std::string_view done = "data: [DONE]\n\n";
+
+    StreamReader reader_{100};
+    std::string log_;
+};
+
+TEST_F(StreamReaderTest, Pieces)
+{
+    feed_content("");
+    feed_content("Pa");
+    feed_content("ris");
+    feed(stop);
+    feed(usage);
+    feed(done);
+    EXPECT_EQ(finish(), "[Pa][ris] <Paris> m 7 9+3 complete");
+}
+
+TEST_F(StreamReaderTest, CutAnywhere)
+{
+    auto stream = ": hello\r\n\r\n" + event("é \\ud83d\\ude00") + "event: x\r" +
+                  event("b") + std::string(stop) + std::string(usage) +
+                  std::string(done);
+    for (std::size_t size = 1; size <= stream.size(); ++size) {
+        StreamReader reader(100);
+        for (std::size_t at = 0; at < stream.size(); at += size) {
+            EXPECT_TRUE(reader.feed(stream.substr(at, size)));
+        }
+
+        ReplyError error;
+        EXPECT_EQ(reader.text(), "é 😀b");
+        EXPECT_EQ(told(reader.finish(error), error), "<é 😀b> m 7 9+3 complete");
+    }
+}
+
+TEST_F(StreamReaderTest, LineEnds)
+{
+    for (std::string end : {"\n", "\r\n", "\r"}) {
+        StreamReader reader(100);
+        for (auto line : {":", "data:{\"choices\":", "id: 1",
+                          "data: [{\"delta\":{\"content\":\"a\"}}]}", "",
+                          "data:[DONE]", ""}) {
+            for (char c : line + end) {
+                EXPECT_TRUE(reader.feed({&c, 1}));
+            }
+        }
+
+        ReplyError error;
+        EXPECT_EQ(told(reader.finish(error), error), "<a>  0 -1+-1 complete");
+    }
+}
+
+TEST_F(StreamReaderTest, WhiteSpaceIsHeldBack)
+{
+    feed_content("\\n ");
+    feed_content(" \\u3000a b\\n");
+    feed_content("\\n");
+    feed_content(" c ");
+    feed_content(" ");
+    feed(stop);
+    EXPECT_EQ(finish(), "[a b][\n\n c] <a b\n\n c> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, Refusal)
+{
+    feed(R"(data: {"choices":[{"delta":{"content":null,"refusal":"No"}}]})"
+         "\n\n");
+    feed(R"(data: {"choices":[{"delta":{"refusal":"."}}]})"
+         "\n\n");
+    feed(stop);
+    EXPECT_EQ(finish(), "[No][.] <No.>  0 -1+-1");
+}
+
+TEST_F(StreamReaderTest, OtherChoicesAreIgnored)
+{
+    feed_content("a");
+    feed(R"(data: {"choices":[{"index":1,"delta":{"content":"z"},)"
+         R"("finish_reason":"length"}]})"
+         "\n\n");
+    feed(stop);
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, NothingCountsAfterDone)
+{
+    feed_content("a");
+    feed(std::string(stop) + std::string(done) + event("b"));
+    feed("data: garbage\n\n");
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, EndsEarly)
+{
+    feed_content("half an");
+    feed("data: {\"choices\"");
+    EXPECT_EQ(finish(), "[half an] 0 the stream ended before the answer did");
+}
+
+TEST_F(StreamReaderTest, Empty)
+{
+    feed(stop);
+    feed(done);
+    EXPECT_EQ(finish(), " 0 a reply without text, finish_reason \"stop\"");
+}
+
+TEST_F(StreamReaderTest, ErrorEvent)
+{
+    feed_content("a");
+    feed(R"(data: {"error":{"message":"Overloaded sk-1","type":"server"}})"
+         "\n\n");
+    feed(stop);
+    EXPECT_EQ(finish(), "[a]!! 503 server: Overloaded ***");
+}
+
+TEST_F(StreamReaderTest, Garbage)
+{
+    feed("data: {\"choices\n\n");
+    EXPECT_EQ(finish(), "! 0 an event of the stream is no JSON");
+}
+
+TEST_F(StreamReaderTest, TextIsBounded)
+{
+    feed_content(std::string(99, 'a'));
+    feed_content("b");
+    feed_content("c");
+    EXPECT_EQ(finish(), "[" + std::string(99, 'a') +
+                            "][b][c]! 0 the answer is too large");
+}
+
+TEST_F(StreamReaderTest, HeldWhiteSpaceIsBounded)
+{
+    feed_content("a");
+    feed_content(std::string(60, ' '));
+    feed_content(std::string(60, ' '));
+    EXPECT_EQ(finish(), "[a]! 0 the answer is too large");
+}
+
+TEST_F(StreamReaderTest, EventsAreBounded)
+{
+    feed(std::string(70'000, 'x'));
+    EXPECT_EQ(finish(), "! 0 an event of the stream is too large");
+
+    StreamReader reader(100);
+    int lines = 0;
+    while (reader.feed("data: x\n")) {
+        ASSERT_LT(++lines, 70'000);
+    }
+}
+
+TEST_F(StreamReaderTest, PingsThatAreNoJson)
+{
+    feed("data: ping\n\ndata:\n\ndata\n\n\n\n: keep-alive\n\n");
+    feed("event: ping\ndata: {\"type\": \"ping\"}\n\nretry: 1\nid: 7\n\n");
+    feed_content("a");
+    feed("data: [\n\ndata: 1\n\n");
+    feed(stop);
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, SomethingNotUnderstoodIsNotKept)
+{
+    feed_content("a");
+    feed("data: {ping}\n\n");
+    feed(stop);
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1");
+}
+
+TEST_F(StreamReaderTest, ByteOrderMark)
+{
+    feed("\xEF\xBB\xBF" + event("a"));
+    feed(done);
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, DoneWithoutFinishReason)
+{
+    feed_content("a");
+    feed("data:[DONE]\n\n");
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, LastEventWithoutEmptyLine)
+{
+    feed_content("a");
+    feed("data: [DONE]");
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, LastEventBringsAPiece)
+{
+    feed_content("a");
+    feed(R"(data: {"choices":[{"index":0,"delta":{"content":"b"},)"
+         R"("finish_reason":"stop"}]})");
+    EXPECT_EQ(finish(), "[a] <ab> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, CutOffBehindTheEnd)
+{
+    feed_content("a");
+    feed(stop);
+    feed("data: {\"choices\":[],\"usage\":{\"pro");
+    EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, ErrorsInEvents)
+{
+    feed("event: error\ndata: {\"message\": \"Overloaded\"}\n\n");
+    EXPECT_EQ(finish(), "! 503 Overloaded");
+}
+
+TEST_F(StreamReaderTest, ErrorInWords)
+{
+    feed("event:error\ndata: rate limit reached\n\n");
+    EXPECT_EQ(finish(), "! 429 rate limit reached");
+}
+
+TEST_F(StreamReaderTest, ErrorInTheChoice)
+{
+    feed(R"(data: {"choices":[{"index":0,"delta":{"content":""},)"
+         R"("finish_reason":"error","error":{"code":502,"message":"x"}}]})"
+         "\n\n");
+    EXPECT_EQ(finish(), "! 502 x");
+}
+
+TEST_F(StreamReaderTest, FinishReasonError)
+{
+    feed(R"(data: {"choices":[{"index":0,"delta":{"content":"a"},)"
+         R"("finish_reason":"error"}]})"
+         "\n\n");
+    EXPECT_EQ(finish(), "! 502 finish_reason \"error\"");
+}
+
+}  // namespace
+}  // namespace chatbot
