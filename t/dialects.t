@@ -52,6 +52,19 @@ location = /whole_url {
     chatbot_redis off;
 }
 
+location = /query {
+    chatbot_pass ${\$upstream->url}/chat/completions/?api-version=1&a=b;
+    chatbot_model m;
+    chatbot_redis off;
+}
+
+location = /proxy {
+    chatbot_pass http://no-such-host.invalid/v1;
+    chatbot_proxy http://me:secret\@127.0.0.1:${\$upstream->port};
+    chatbot_model m;
+    chatbot_redis off;
+}
+
 location = /small {
     chatbot_pass ${\$upstream->url};
     chatbot_model m;
@@ -99,6 +112,15 @@ for my $i (0 .. $#missing) {
 is(tried("no_$_", uri => '/models'), '502, 1 calls', "not missing: $_")
 	for qw/ feature path /;
 
+# the query of chatbot_pass, and a proxy
+
+is(tried('fine', uri => '/query'), '200, 1 calls', 'a query');
+is(($upstream->requests)[0]{path}, '/v1/chat/completions?api-version=1&a=b',
+	'is kept');
+is(tried('fine', uri => '/proxy'), '200, 1 calls', 'chatbot_proxy');
+is(($upstream->requests)[0]{path},
+	'http://no-such-host.invalid/v1/chat/completions', 'the proxy is asked');
+
 # what the error log says
 
 is(tried('fine', uri => '/whole_url'), '200, 1 calls',
@@ -113,6 +135,39 @@ like($log, qr/\Q$where\E answered 404: .*no such path/, 'path in the log');
 like($log, qr/\Q$where\E answered 200: error 503/,
 	'error inside a 200 in the log');
 like($log, qr/content encoding/i, 'coding in the log');
+
+# a proxy in the environment
+
+$t = Test::Chatbot->new(http => 'chatbot_postgres off; chatbot_redis off;',
+	env => { https_proxy => 'http://127.0.0.1:' . $upstream->port,
+		http_proxy => 'http://127.0.0.1:' . $upstream->port,
+		NO_PROXY => 'localhost,127.0.0.1', OPENAI_ORG_ID => 'org-1',
+		OPENAI_PROJECT_ID => 'proj-1' },
+	conf => <<"EOF")->run;
+location = /chat {
+    chatbot_pass http://no-such-host.invalid/v1;
+}
+
+location = /direct {
+    chatbot_pass ${\$upstream->url};
+}
+
+location = /off {
+    chatbot_pass http://no-such-host.invalid/v1;
+    chatbot_proxy off;
+    chatbot_retries 0;
+}
+EOF
+
+is(tried('fine'), '200, 1 calls', 'http_proxy');
+my ($request) = $upstream->requests;
+is($request->{path}, 'http://no-such-host.invalid/v1/chat/completions',
+	'the proxy is asked');
+is("@{$request->{headers}}{qw/ openai-organization openai-project /}",
+	'org-1 proj-1', 'OPENAI_ORG_ID, OPENAI_PROJECT_ID');
+is(tried('fine', uri => '/direct'), '200, 1 calls', 'NO_PROXY');
+is(($upstream->requests)[0]{path}, '/v1/chat/completions', 'asked directly');
+is(tried('fine', uri => '/off'), '503, 0 calls', 'chatbot_proxy off');
 
 done_testing();
 

@@ -102,7 +102,9 @@ is($asked->{headers}{authorization}, 'Bearer sk-test', 'key');
 like($asked->{headers}{'content-type'}, qr{^application/json}, 'type');
 is(messages($asked), 'system: You are a helpful assistant. user: hi',
 	'messages');
-is_deeply([sort keys %{$asked->{json}}], [qw/ messages model stream stream_options /], 'nothing else');
+is($asked->{json}{reasoning_effort}, 'none', 'does not think by default');
+is($missing->{json}{reasoning_effort}, undef, 'another model is not told so');
+is_deeply([sort keys %{$asked->{json}}], [qw/ messages model reasoning_effort stream stream_options /], 'nothing else');
 
 # models
 

@@ -76,6 +76,30 @@ using Key = std::array<unsigned char, 32>;
 // Names one flight, see conductor.hpp.  Never used twice by a worker process.
 using FlightId = std::uint64_t;
 
+// A server of an API, with one key.
+struct ModelServer {
+    std::string name;                 // for the log
+    std::string url;                  // base URL without a slash at its end
+    std::string api_key;              // empty: no Authorization header is sent
+    std::vector<std::string> models;  // in the order of preference, never empty
+    int weight = 1;
+    int max_fails = 1;  // 0: failures are not counted
+    int fail_timeout_ms = 10000;
+    bool backup = false;
+    std::string proxy{};  // URL; empty: none
+
+    bool operator==(const ModelServer&) const = default;
+};
+
+// A member of the request's body.
+struct ModelParam {
+    std::string name;
+    std::string json;     // its value
+    std::string model{};  // for this one only; empty: for all
+
+    bool operator==(const ModelParam&) const = default;
+};
+
 // How to ask a model.  Belongs to the configuration: made once, then only read,
 // and alive as long as the worker process.
 struct ModelSettings {
@@ -83,8 +107,12 @@ struct ModelSettings {
     std::string api_key;              // empty: no Authorization header is sent
     std::vector<std::string> models;  // in the order of preference, never empty
     std::string system_prompt;        // empty: none is sent
-    std::vector<std::pair<std::string, std::string>> params;  // name, JSON text
-    std::size_t answer_max_size = 1024 * 1024;                // bytes
+    std::vector<ModelServer> servers;  // instead of the three above, if any
+    std::vector<ModelParam> params;
+    std::vector<std::pair<std::string, std::string>> headers;
+    std::string proxy;     // of `url`; empty: none
+    std::string no_proxy;  // hosts to be asked directly, as in NO_PROXY
+    std::size_t answer_max_size = 1024 * 1024;  // bytes
     int connect_timeout_ms = 5000;
     int read_timeout_ms = 120000;  // between two bytes of a reply
     int timeout_ms = 300000;       // in all, retries included

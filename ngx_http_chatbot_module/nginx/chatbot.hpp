@@ -10,6 +10,7 @@ extern ngx_module_t ngx_http_chatbot_module;
 }
 
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,6 +53,16 @@ struct MainConf : MainConfBase {
     std::deque<Route> routes;
     std::vector<RedisSettings> caches;
     std::vector<LogTarget> logs;
+
+    // By the names of "chatbot_upstream".
+    std::map<std::string, std::vector<ModelServer>> upstreams;
+};
+
+// A "chatbot_param"; the value is JSON text.
+struct Param {
+    ngx_str_t name;
+    ngx_str_t json;
+    ngx_str_t model;  // for this one only; empty: for all
 };
 
 struct LocConfBase {
@@ -59,7 +70,9 @@ struct LocConfBase {
     ngx_str_t api_key;
     ngx_array_t* models;  // of ngx_str_t
     ngx_str_t system_prompt;
-    ngx_array_t* params;  // of ngx_keyval_t, the values are JSON texts
+    ngx_array_t* params;   // of Param
+    ngx_array_t* headers;  // of ngx_keyval_t
+    ngx_str_t proxy;
     ngx_http_complex_value_t* query;
     ngx_http_complex_value_t* cache_key;
     size_t query_max_size;

@@ -1,4 +1,5 @@
 #include "nginx/chatbot.hpp"
+#include "nginx/upstream.hpp"
 
 #include <curl/curl.h>
 #include <openssl/err.h>
@@ -8,6 +9,7 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <iterator>
 #include <memory>
@@ -278,61 +280,24 @@ char* set_certificates(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
                       &args(cf)[0]);
 }
 
-// Why no model can be asked there, as far as that can be told.
-const char* wrong_url(std::string url)
+const char* wrong_pass(std::string pass)
 {
-    if (!url.starts_with("https://") && !url.starts_with("http://")) {
-        return "neither http:// nor https://";
-    }
-
-    // What a base URL cannot have, or curl is lenient with.
-    constexpr std::pair<const char*, const char*> unwanted[] = {
-        {"@", "a user, or \"@\","},
-        {"?", "a query"},
-        {"#", "a fragment"},
-        {" ", "a space"},
-        {"///", "no host, or \"///\","},
-    };
-    for (auto [part, what] : unwanted) {
-        if (url.find(part) != url.npos) {
-            return what;
-        }
-    }
-    if (std::any_of(url.begin(), url.end(),
-                    [](unsigned char c) { return c < ' '; })) {
-        return "a control character";
-    }
-
-    std::unique_ptr<CURLU, void (*)(CURLU*)> parsed(curl_url(),
-                                                    curl_url_cleanup);
-    auto rc = curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0);
-    return rc == CURLUE_OK ? nullptr : curl_url_strerror(rc);
-}
-
-// The base URL of what may be the whole address of an API.
-std::string_view base_of(std::string_view url)
-{
-    constexpr std::string_view endpoint = "/chat/completions";
-
-    const auto without_slashes = [](std::string_view text) {
-        return text.substr(0, text.find_last_not_of('/') + 1);
-    };
-
-    url = without_slashes(url);
-    if (url.ends_with(endpoint)) {
-        url.remove_suffix(endpoint.size());
-    }
-    return without_slashes(url);
+    return is_upstream_name(pass) ? nullptr : wrong_url(pass);
 }
 
 char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    if (auto rv = set_checked<wrong_url>(cf, cmd, conf); rv != conf_ok) {
+    if (auto rv = set_checked<wrong_pass>(cf, cmd, conf); rv != conf_ok) {
         return rv;
     }
 
     auto& url = static_cast<LocConfBase*>(conf)->pass;
-    url.len = base_of(view(url)).size();
+    if (!is_upstream_name(view(url))) {
+        url = copy(cf->pool, base_url(view(url)));
+        if (!url.data) {
+            return conf_error;
+        }
+    }
 
     auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
@@ -397,54 +362,150 @@ char* set_models(ngx_conf_t* cf, ngx_command_t*, void* conf)
     return conf_ok;
 }
 
+// What is behind `prefix` in a parameter that starts with it.
+bool take_parameter(ngx_str_t parameter, std::string_view prefix,
+                    ngx_str_t& value)
+{
+    if (!view(parameter).starts_with(prefix)) {
+        return false;
+    }
+    value = {parameter.len - prefix.size(), parameter.data + prefix.size()};
+    return true;
+}
+
+char* check_param(ngx_conf_t* cf, const LocConfBase& lcf, const Param& param)
+{
+    auto name = param.name;
+    for (auto ours :
+         {"", "model", "messages", "stream", "stream_options", "n"}) {
+        if (view(name) == ours) {
+            return fail(cf, "\"chatbot_param\" cannot set \"%V\"", &name);
+        }
+    }
+    if (!is_utf8(view(name)) || !is_utf8(view(param.json)) ||
+        !is_utf8(view(param.model))) {
+        return fail(cf, "\"chatbot_param\" is not UTF-8");
+    }
+
+    auto set = static_cast<const Param*>(lcf.params->elts);
+    if (std::any_of(set, set + lcf.params->nelts, [&](auto& other) {
+            return view(other.name) == view(name) &&
+                   view(other.model) == view(param.model);
+        })) {
+        return fail(cf, "duplicate \"chatbot_param\" \"%V\"", &name);
+    }
+    return conf_ok;
+}
+
 char* set_param(ngx_conf_t* cf, ngx_command_t*, void* conf)
 {
     auto lcf = static_cast<LocConfBase*>(conf);
-    auto name = view(args(cf)[1]);
-    for (auto ours :
-         {"", "model", "messages", "stream", "stream_options", "n"}) {
-        if (name == ours) {
-            return fail(cf, "\"chatbot_param\" cannot set \"%V\"",
-                        &args(cf)[1]);
-        }
-    }
-
     if (!lcf->params) {
-        lcf->params = ngx_array_create(cf->pool, 2, sizeof(ngx_keyval_t));
+        lcf->params = ngx_array_create(cf->pool, 2, sizeof(Param));
         if (!lcf->params) {
             return conf_error;
         }
     }
 
-    auto set = static_cast<ngx_keyval_t*>(lcf->params->elts);
-    if (std::any_of(set, set + lcf->params->nelts,
-                    [=](auto& param) { return view(param.key) == name; })) {
-        return fail(cf, "duplicate \"chatbot_param\" \"%V\"", &args(cf)[1]);
+    Param param{args(cf)[1], args(cf)[2], {}};
+    if (cf->args->nelts == 4 &&
+        (!take_parameter(args(cf)[3], "model=", param.model) ||
+         param.model.len == 0)) {
+        return fail(cf,
+                    "invalid parameter \"%V\" of \"chatbot_param\": model=NAME "
+                    "is expected",
+                    &args(cf)[3]);
     }
-
-    auto param = static_cast<ngx_keyval_t*>(ngx_array_push(lcf->params));
-    if (!param) {
-        return conf_error;
-    }
-    param->key = args(cf)[1];
-    param->value = args(cf)[2];
-    if (auto rv = resolve(cf, param->value); rv != conf_ok) {
+    if (auto rv = resolve(cf, param.json); rv != conf_ok) {
         return rv;
     }
-    if (!is_utf8(view(param->key)) || !is_utf8(view(param->value))) {
-        return fail(cf, "\"chatbot_param\" is not UTF-8");
+    if (auto rv = check_param(cf, *lcf, param); rv != conf_ok) {
+        return rv;
     }
-    auto json = param_value(view(param->value));
+
+    auto json = param_value(view(param.json));
     if (!json) {
         return fail(
             cf,
             "invalid value \"%V\" of \"%V\" in \"chatbot_param\": JSON is "
             "expected, such as 1, 0.5, true, \"text\", [1, 2], "
             "or a plain word",
-            &param->value, &param->key);
+            &param.json, &param.name);
     }
-    param->value = copy(cf->pool, *json);
-    return param->value.data ? conf_ok : conf_error;
+    param.json = copy(cf->pool, *json);
+
+    auto added = static_cast<Param*>(ngx_array_push(lcf->params));
+    if (!added || !param.json.data) {
+        return conf_error;
+    }
+    *added = param;
+    return conf_ok;
+}
+
+bool is_header_name(std::string_view name)
+{
+    return !name.empty() &&
+           std::all_of(name.begin(), name.end(), [](unsigned char c) {
+               return std::isalnum(c) || c == '-' || c == '_';
+           });
+}
+
+// The value may be a secret.
+char* set_header(ngx_conf_t* cf, ngx_command_t*, void* conf)
+{
+    auto lcf = static_cast<LocConfBase*>(conf);
+    if (!lcf->headers) {
+        lcf->headers = ngx_array_create(cf->pool, 2, sizeof(ngx_keyval_t));
+        if (!lcf->headers) {
+            return conf_error;
+        }
+    }
+
+    auto name = args(cf)[1];
+    auto value = args(cf)[2];
+    if (auto rv = resolve(cf, value); rv != conf_ok) {
+        return rv;
+    }
+    for (auto ours : {"content-type", "content-length", "host",
+                      "transfer-encoding", "accept-encoding", "expect"}) {
+        if (curl_strequal(std::string(view(name)).c_str(), ours)) {
+            return fail(cf, "\"chatbot_set_header\" cannot set \"%V\"", &name);
+        }
+    }
+    if (!is_header_name(view(name))) {
+        return fail(cf, "invalid name \"%V\" in \"chatbot_set_header\"", &name);
+    }
+    auto text = view(value);
+    if (std::any_of(text.begin(), text.end(),
+                    [](unsigned char c) { return c < ' ' && c != '\t'; })) {
+        return fail(cf,
+                    "a control character in the value of \"%V\" in "
+                    "\"chatbot_set_header\"",
+                    &name);
+    }
+
+    auto header = static_cast<ngx_keyval_t*>(ngx_array_push(lcf->headers));
+    if (!header) {
+        return conf_error;
+    }
+    *header = {name, value};
+    return conf_ok;
+}
+
+const char* wrong_proxy(std::string url)
+{
+    if (url == "off") {
+        return nullptr;
+    }
+    for (auto scheme : {"http://", "https://", "socks4://", "socks4a://",
+                        "socks5://", "socks5h://"}) {
+        if (url.starts_with(scheme) && url.size() > std::strlen(scheme)) {
+            return url.find_first_of(" \r\n\t") == url.npos ? nullptr
+                                                            : "white space";
+        }
+    }
+    return "neither \"off\" nor http://, https://, socks4://, socks4a://, "
+           "socks5:// or socks5h://";
 }
 
 char* set_thread_pool(ngx_conf_t* cf, ngx_command_t*, void* conf)
@@ -540,7 +601,9 @@ ngx_command_t commands[] = {
     CHATBOT_LOC("model", NGX_CONF_1MORE, set_models, models),
     CHATBOT_LOC("system_prompt", NGX_CONF_TAKE1, set_checked<wrong_text>,
                 system_prompt),
-    CHATBOT_LOC("param", NGX_CONF_TAKE2, set_param, params),
+    CHATBOT_LOC("param", NGX_CONF_TAKE23, set_param, params),
+    CHATBOT_LOC("set_header", NGX_CONF_TAKE2, set_header, headers),
+    CHATBOT_LOC("proxy", NGX_CONF_TAKE1, set_checked<wrong_proxy>, proxy),
     CHATBOT_LOC("query", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot,
                 query),
     CHATBOT_LOC("query_max_size", NGX_CONF_TAKE1, set_size, query_max_size),
@@ -563,6 +626,10 @@ ngx_command_t commands[] = {
     CHATBOT_LOC("postgres", NGX_CONF_TAKE1, set_postgres, postgres),
     CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_table, log_table),
 
+    {ngx_string("chatbot_upstream"),
+     NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK | NGX_CONF_TAKE1,
+     guarded<set_upstream>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
+
     {ngx_string("chatbot_max_in_flight"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
      guarded<set_limit>, NGX_HTTP_MAIN_CONF_OFFSET,
      offsetof(MainConfBase, max_in_flight), nullptr},
@@ -578,6 +645,56 @@ ngx_command_t commands[] = {
      offsetof(MainConfBase, log_retention), nullptr},
 
     ngx_null_command};
+
+char* resolve_value(ngx_conf_t* cf, ngx_str_t& value)
+{
+    return resolve(cf, value);
+}
+
+const char* wrong_url(std::string url)
+{
+    if (!url.starts_with("https://") && !url.starts_with("http://")) {
+        return "neither http:// nor https://";
+    }
+
+    // What a base URL cannot have, or curl is lenient with.
+    constexpr std::pair<const char*, const char*> unwanted[] = {
+        {"@", "a user, or \"@\","},
+        {"#", "a fragment"},
+        {" ", "a space"},
+        {"///", "no host, or \"///\","},
+    };
+    for (auto [part, what] : unwanted) {
+        if (url.find(part) != url.npos) {
+            return what;
+        }
+    }
+    if (std::any_of(url.begin(), url.end(),
+                    [](unsigned char c) { return c < ' '; })) {
+        return "a control character";
+    }
+
+    std::unique_ptr<CURLU, void (*)(CURLU*)> parsed(curl_url(),
+                                                    curl_url_cleanup);
+    auto rc = curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0);
+    return rc == CURLUE_OK ? nullptr : curl_url_strerror(rc);
+}
+
+std::string base_url(std::string_view url)
+{
+    constexpr std::string_view endpoint = "/chat/completions";
+
+    const auto without_slashes = [](std::string_view text) {
+        return text.substr(0, text.find_last_not_of('/') + 1);
+    };
+
+    const auto query = url.substr(std::min(url.find('?'), url.size()));
+    url = without_slashes(url.substr(0, url.size() - query.size()));
+    if (url.ends_with(endpoint)) {
+        url.remove_suffix(endpoint.size());
+    }
+    return std::string(without_slashes(url)) + std::string(query);
+}
 
 ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir)
 {

@@ -130,6 +130,8 @@ try {
     inherit(conf->postgres, prev->postgres);
     inherit(conf->models, prev->models);
     inherit(conf->params, prev->params);
+    inherit(conf->headers, prev->headers);
+    inherit(conf->proxy, prev->proxy);
     inherit(conf->query, prev->query);
     inherit(conf->cache_key, prev->cache_key);
 

@@ -1,9 +1,12 @@
 #include "nginx/chatbot.hpp"
 
+#include <curl/curl.h>
+
 #include <algorithm>
 #include <iterator>
 
 #include "text/digest.hpp"
+#include "nginx/upstream.hpp"
 #include "postgres/conninfo.hpp"
 
 // What becomes of a location's directives, and of the environment where they
@@ -13,48 +16,151 @@ namespace chatbot {
 
 namespace {
 
+constexpr const char* default_model = "gpt-6-luna";
+
 std::string environment_or(ngx_conf_t* cf, const char* name,
                            const char* otherwise)
 {
     return environment(cf, name).value_or(otherwise);
 }
 
-std::vector<std::string> models(ngx_conf_t* cf, const LocConf& lcf)
+// Sets `by_default` if neither directive nor environment names any.
+std::vector<std::string> models(ngx_conf_t* cf, const LocConf& lcf,
+                                bool& by_default)
 {
-    std::vector<std::string> names;
+    by_default = false;
     if (lcf.models) {
+        std::vector<std::string> names;
         auto elts = static_cast<ngx_str_t*>(lcf.models->elts);
         std::transform(elts, elts + lcf.models->nelts,
                        std::back_inserter(names),
                        [](auto& name) { return std::string(view(name)); });
-    } else if (auto name = environment(cf, "OPENAI_MODEL")) {
-        names = model_names(*name);
-    } else {
-        names = {"gpt-3.5-turbo", "gpt-6-luna"};
+        return names;
     }
-    return names;
+    if (auto name = environment(cf, "OPENAI_MODEL")) {
+        return model_names(*name);
+    }
+    by_default = true;
+    return {"gpt-3.5-turbo", default_model};
+}
+
+std::vector<ModelParam> params(const LocConf& lcf, bool default_models)
+{
+    std::vector<ModelParam> all;
+    if (lcf.params) {
+        auto elts = static_cast<Param*>(lcf.params->elts);
+        for (auto p = elts; p != elts + lcf.params->nelts; ++p) {
+            all.push_back({std::string(view(p->name)),
+                           std::string(view(p->json)),
+                           std::string(view(p->model))});
+        }
+    }
+
+    // It thinks if it is not told, which costs seconds and money, and refuses a
+    // temperature then.
+    const bool told = std::any_of(all.begin(), all.end(), [](auto& param) {
+        return param.name == "reasoning_effort" &&
+               (param.model.empty() || param.model == default_model);
+    });
+    if (default_models && !told) {
+        all.push_back({"reasoning_effort", "\"none\"", default_model});
+    }
+    return all;
+}
+
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+char* make_headers(ngx_conf_t* cf, const LocConf& lcf, Headers& headers)
+{
+    if (lcf.headers) {
+        auto elts = static_cast<ngx_keyval_t*>(lcf.headers->elts);
+        for (auto h = elts; h != elts + lcf.headers->nelts; ++h) {
+            headers.emplace_back(view(h->key), view(h->value));
+        }
+    }
+
+    const std::pair<const char*, const char*> defaults[] = {
+        {"OpenAI-Organization", "OPENAI_ORG_ID"},
+        {"OpenAI-Project", "OPENAI_PROJECT_ID"}};
+    for (auto [name, variable] : defaults) {
+        auto value = environment(cf, variable);
+        const bool set = std::any_of(
+            headers.begin(), headers.end(), [name = name](auto& header) {
+                return curl_strequal(header.first.c_str(), name);
+            });
+        if (!value || set) {
+            continue;
+        }
+        if (value->find_first_of("\r\n") != std::string::npos) {
+            return fail(cf, "\"%s\" has more than one line", variable);
+        }
+        headers.emplace_back(name, *value);
+    }
+    return conf_ok;
+}
+
+// The variables that curl reads, in its order; nginx clears the environment of
+// its workers.
+std::string proxy_for(ngx_conf_t* cf, const LocConf& lcf,
+                      const std::string& url)
+{
+    if (lcf.proxy.data) {
+        auto proxy = view(lcf.proxy);
+        return proxy == "off" ? "" : std::string(proxy);
+    }
+
+    // "HTTP_PROXY" is what CGI calls a header of the client.
+    const bool https = url.starts_with("https:");
+    for (auto name :
+         {https ? "https_proxy" : "http_proxy",
+          https ? "HTTPS_PROXY" : "all_proxy", "all_proxy", "ALL_PROXY"}) {
+        if (auto proxy = environment(cf, name)) {
+            return *proxy;
+        }
+    }
+    return "";
+}
+
+void make_proxies(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
+{
+    if (model.servers.empty()) {
+        model.proxy = proxy_for(cf, lcf, model.url);
+    }
+    for (auto& server : model.servers) {
+        server.proxy = proxy_for(cf, lcf, server.url);
+    }
+    if (!lcf.proxy.data) {
+        auto hosts = environment(cf, "no_proxy");
+        model.no_proxy = hosts ? *hosts : environment_or(cf, "NO_PROXY", "");
+    }
 }
 
 char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
 {
-    model.url = view(lcf.pass);
     model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
                                      : environment_or(cf, "OPENAI_API_KEY", "");
     if (model.api_key.find_first_of("\r\n") != std::string::npos) {
         return fail(cf, "\"OPENAI_API_KEY\" has more than one line");
     }
-    model.models = models(cf, lcf);
+    bool default_models;
+    model.models = models(cf, lcf, default_models);
     if (model.models.empty() ||
         !std::all_of(model.models.begin(), model.models.end(), valid_model)) {
         return fail(cf, "invalid name in \"OPENAI_MODEL\"");
     }
     model.system_prompt = view(lcf.system_prompt);
-    if (lcf.params) {
-        auto elts = static_cast<ngx_keyval_t*>(lcf.params->elts);
-        for (auto p = elts; p != elts + lcf.params->nelts; ++p) {
-            model.params.emplace_back(view(p->key), view(p->value));
-        }
+    model.params = params(lcf, default_models);
+    if (auto rv = make_headers(cf, lcf, model.headers); rv != conf_ok) {
+        return rv;
     }
+
+    auto pass = view(lcf.pass);
+    if (!is_upstream_name(pass)) {
+        model.url = pass;
+    } else if (auto rv = use_upstream(cf, pass, model); rv != conf_ok) {
+        return rv;
+    }
+    make_proxies(cf, lcf, model);
     model.answer_max_size = lcf.answer_max_size;
     model.connect_timeout_ms = static_cast<int>(lcf.connect_timeout);
     model.read_timeout_ms = static_cast<int>(lcf.read_timeout);
@@ -237,8 +343,9 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
     lcf.route = &mcf->routes[index_of(mcf->routes, route)];
 
     std::string params;
-    for (const auto& [name, value] : model.params) {
-        params += hex(digest({name, value}));
+    for (const auto& [name, value, only] : model.params) {
+        params += only.empty() ? hex(digest({name, value}))
+                               : hex(digest({name, value, only}));
     }
     std::string names;
     for (const auto& name : model.models) {

@@ -38,16 +38,29 @@ std::string_view host_of(std::string_view url)
     return url.substr(url.rfind('@') + 1);
 }
 
-// The host, and the path that is asked: "api.openai.com/v1/chat/completions".
-std::string upstream(const ModelSettings& settings)
+std::string without_query(const std::string& url)
 {
-    const auto host = settings.url.find(host_of(settings.url));
-    return "upstream " + settings.url.substr(host) + endpoint;
+    return url.substr(0, url.find('?'));
+}
+
+// The address that is asked: the query of the base URL stays at its end.
+std::string address_of(const ModelServer& server)
+{
+    const auto base = without_query(server.url);
+    return base + endpoint + server.url.substr(base.size());
+}
+
+// The host, and the path that is asked: "api.openai.com/v1/chat/completions".
+std::string upstream(const ModelServer& server)
+{
+    const auto base = without_query(server.url);
+    const auto host = base.find(host_of(base));
+    return "upstream " + base.substr(host) + endpoint;
 }
 
 std::string upstream(const Attempt& attempt)
 {
-    return upstream(attempt.settings);
+    return upstream(attempt.server);
 }
 
 // What a client is told: the reason is none of its business.
@@ -125,6 +138,21 @@ std::optional<milliseconds> delay_of(const Attempt& attempt)
     return delay > milliseconds(0) ? delay : std::nullopt;
 }
 
+// When a quota is there again, as far as that is told.
+std::optional<milliseconds> reset_of(const Attempt& attempt)
+{
+    for (auto name : {"x-ratelimit-reset", "x-ratelimit-reset-requests",
+                      "x-ratelimit-reset-tokens", "ratelimit-reset"}) {
+        const char* value = header(attempt, name);
+        auto reset =
+            value ? read_reset(value, std::time(nullptr)) : std::nullopt;
+        if (reset > milliseconds(0)) {
+            return reset;
+        }
+    }
+    return {};
+}
+
 // Whether OpenAI's own SDKs would ask again.
 bool may_retry(const Attempt& attempt, long status)
 {
@@ -183,7 +211,7 @@ Outcome::Fault fault_of(const ReplyError& error, bool may_retry)
         (error.status == 403 && !error.model_missing)) {
         return Outcome::Fault::key;
     }
-    return may_retry ? Outcome::Fault::server : Outcome::Fault::none;
+    return may_retry ? Outcome::Fault::server : Outcome::Fault::request;
 }
 
 Outcome too_large(const Attempt& attempt)
@@ -224,6 +252,10 @@ Outcome read_failure(const Attempt& attempt, const ReplyError& error)
     outcome.retry =
         may && outcome.delay.value_or(milliseconds(0)) <= max_upstream_delay;
     outcome.fault = fault_of(error, may);
+    outcome.elsewhere = may || outcome.fault == Outcome::Fault::key;
+    if (!outcome.delay && outcome.fault == Outcome::Fault::key) {
+        outcome.delay = reset_of(attempt);
+    }
     return outcome;
 }
 
@@ -299,11 +331,14 @@ Outcome read_timeout(const Attempt& attempt)
             make_problem(504, upstream(attempt) + " gave no answer within " +
                                   after(settings.timeout_ms));
     } else if (!attempt.sent) {
-        outcome.retry = true;
+        outcome.retry = outcome.elsewhere = true;
         outcome.problem = make_problem(
             503, upstream(attempt) + " could not be reached within " +
                      after(settings.connect_timeout_ms));
     } else {
+        // Without any byte of a reply, nothing was written that could be paid
+        // for: the server is frozen.
+        outcome.elsewhere = attempt.header_size == 0;
         outcome.problem =
             make_problem(504, upstream(attempt) + " sent nothing for " +
                                   after(settings.read_timeout_ms));
@@ -340,7 +375,7 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
     }
 
     Outcome outcome;
-    outcome.retry = is_connection_error(code);
+    outcome.retry = outcome.elsewhere = is_connection_error(code);
     outcome.fault = Outcome::Fault::server;
     outcome.problem = make_problem(
         outcome.retry && !attempt.sent ? 503 : 502,
@@ -491,8 +526,11 @@ List make_headers(const Attempt& attempt)
     add(attempt.stream ? "Accept: text/event-stream"
                        : "Accept: application/json");
     add("Expect:");  // no round trip ahead of a large question
-    if (!attempt.settings.api_key.empty()) {
-        add("Authorization: Bearer " + attempt.settings.api_key);
+    if (!attempt.server.api_key.empty()) {
+        add("Authorization: Bearer " + attempt.server.api_key);
+    }
+    for (const auto& [name, value] : attempt.settings.headers) {
+        add(value.empty() ? name + ";" : name + ": " + value);
     }
     return headers;
 }
@@ -514,11 +552,12 @@ bool is_done(const Attempt& attempt)
     return attempt.reader && attempt.reader->done();
 }
 
-Outcome unreachable(const ModelSettings& settings, const std::string& reason)
+Outcome unreachable(const ModelServer& server, const std::string& reason)
 {
     Outcome outcome;
-    outcome.retry = true;
-    outcome.problem = make_problem(503, upstream(settings) + ": " + reason);
+    outcome.retry = outcome.elsewhere = true;
+    outcome.fault = Outcome::Fault::server;
+    outcome.problem = make_problem(503, upstream(server) + ": " + reason);
     return outcome;
 }
 
@@ -532,7 +571,7 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
 
     const auto left =
         std::chrono::ceil<milliseconds>(attempt.deadline - attempt.started);
-    const bool https = curl_strnequal(settings.url.c_str(), "https:", 6);
+    const bool https = curl_strnequal(attempt.server.url.c_str(), "https:", 6);
     const auto set = [easy](CURLoption option, auto value) {
         // The only failure that the values below leave.
         if (curl_easy_setopt(easy, option, value) == CURLE_OUT_OF_MEMORY) {
@@ -546,8 +585,11 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_QUICK_EXIT, 1L);  // do not wait for a resolver given up
 
-    set(CURLOPT_URL, (settings.url + endpoint).c_str());
+    set(CURLOPT_URL, address_of(attempt.server).c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
+    // The environment is the master's: it was read with the configuration.
+    set(CURLOPT_PROXY, attempt.server.proxy.c_str());
+    set(CURLOPT_NOPROXY, settings.no_proxy.c_str());
     set(CURLOPT_FOLLOWLOCATION, 0L);  // the key is for this host only
 
     // Nothing is gained by a coding, but one that comes unasked is decoded.
@@ -606,7 +648,10 @@ Outcome read_outcome(Attempt& attempt, CURLcode code)
     Outcome outcome = read_ending(attempt, code);
     outcome.request_id = request_id_of(attempt);
     for (auto* text : {&outcome.problem.reason, &outcome.request_id}) {
-        conceal(*text, attempt.settings.api_key);
+        conceal(*text, attempt.server.api_key);
+        for (const auto& [name, value] : attempt.settings.headers) {
+            conceal(*text, value);
+        }
     }
     return outcome;
 }

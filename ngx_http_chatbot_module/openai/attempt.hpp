@@ -32,17 +32,19 @@ using List = std::unique_ptr<curl_slist, ListDeleter>;
 // next.
 //
 // Threads:    none of its own; the callbacks run where the transfer is moved.
-// Ownership:  `settings` outlive it.  From prepare() on libcurl points into it:
+// Ownership:  `settings` and `server` outlive it.  From prepare() on libcurl
+// points into it:
 //             it stays where it is, and outlives the transfer.
 struct Attempt {
     // Why the rest of the reply is not read.
     enum class Stop { none, headers_too_large, body_too_large, bad_stream };
 
     // `handle` is a fresh one, or one that was reset.
-    Attempt(Easy handle, const ModelSettings& how, Clock::time_point end,
-            bool in_pieces)
+    Attempt(Easy handle, const ModelSettings& how, const ModelServer& where,
+            Clock::time_point end, bool in_pieces)
         : easy(std::move(handle)),
           settings(how),
+          server(where),
           deadline(end),
           stream(in_pieces)
     {
@@ -53,6 +55,7 @@ struct Attempt {
 
     Easy easy;
     const ModelSettings& settings;
+    const ModelServer& server;
     const Clock::time_point deadline;
     const bool stream;  // a stream is asked for
 
@@ -81,15 +84,16 @@ struct Attempt {
 
 // How an attempt ended.
 struct Outcome {
-    // Whose failure it is, so that another server may do better.
-    enum class Fault { none, server, key };
+    // Whose failure it is, if that is known.
+    enum class Fault { unknown, request, server, key };
 
     std::optional<Answer> answer;
     Problem problem;             // if there is no answer
     bool retry = false;          // asking again may help
     bool model_missing = false;  // asking for another model may
     std::string refused_member;  // asking without it may; or empty
-    Fault fault = Fault::none;
+    Fault fault = Fault::unknown;
+    bool elsewhere = false;  // another server may do better
     std::optional<std::chrono::milliseconds> delay;  // as the upstream wishes
     std::string request_id;  // the upstream's, or empty; fit for a log
     std::string unsure;      // why this answer is not kept, if that is a matter
@@ -107,7 +111,7 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share);
 [[nodiscard]] bool is_done(const Attempt& attempt);
 
 // The host cannot be reached, for a reason that libcurl was not asked for.
-[[nodiscard]] Outcome unreachable(const ModelSettings& settings,
+[[nodiscard]] Outcome unreachable(const ModelServer& server,
                                   const std::string& reason);
 
 // To be called once, when the transfer has ended with `code`, or is given up

@@ -34,6 +34,19 @@ void append_member(std::string& out, std::string_view name,
     out += json;
 }
 
+// Whether a parameter is sent to the model: one that is for this model comes
+// before one that is for all.
+bool is_for(const ModelParam& param, std::string_view model,
+            const std::vector<ModelParam>& all)
+{
+    if (!param.model.empty()) {
+        return param.model == model;
+    }
+    return std::none_of(all.begin(), all.end(), [&](const auto& other) {
+        return other.name == param.name && other.model == model;
+    });
+}
+
 // Random bytes in each event that only OpenAI itself adds, and lets one do
 // without.
 bool has_obfuscation(std::string_view url)
@@ -109,7 +122,8 @@ bool is_stream_type(const char* type)
 
 std::string request_body(const ModelSettings& settings, std::string_view model,
                          std::string_view question, bool stream,
-                         const std::vector<std::string>& left_out)
+                         const std::vector<std::string>& left_out,
+                         std::string_view url)
 {
     std::string body = "{\"model\":";
     append_json(body, model);
@@ -122,14 +136,16 @@ std::string request_body(const ModelSettings& settings, std::string_view model,
     append_message(body, "user", question);
     body += ']';
 
-    for (const auto& [name, json] : settings.params) {
-        append_member(body, name, json, left_out);
+    for (const auto& param : settings.params) {
+        if (is_for(param, model, settings.params)) {
+            append_member(body, param.name, param.json, left_out);
+        }
     }
 
     if (stream) {
         append_member(body, "stream", "true", {});
         append_member(body, "stream_options",
-                      has_obfuscation(settings.url)
+                      has_obfuscation(url.empty() ? settings.url : url)
                           ? R"({"include_usage":true,)"
                             R"("include_obfuscation":false})"
                           : R"({"include_usage":true})",

@@ -17,11 +17,12 @@ namespace chatbot {
 // Threads:  nothing is shared; use each object in one thread at a time.
 
 // The body of POST /chat/completions.  With `stream`, usage is asked for too.
-// Members of these names are left out of it: see members.hpp.
+// Members of the names `left_out` are left out of it: see knowledge.hpp.  `url`
+// is the server's, if it is another than that of the settings.
 [[nodiscard]] std::string request_body(
     const ModelSettings& settings, std::string_view model,
     std::string_view question, bool stream,
-    const std::vector<std::string>& left_out = {});
+    const std::vector<std::string>& left_out = {}, std::string_view url = {});
 
 // The value of a chatbot_param as JSON text, `text` as it is written if it is
 // JSON, else as a string.  Nothing if it is neither: meant to be JSON (a number

@@ -6,25 +6,25 @@
 #include <chrono>
 #include <cmath>
 #include <deque>
-#include <map>
 #include <new>
 #include <queue>
 #include <random>
+#include <set>
 #include <string>
-#include <tuple>
 #include <unordered_map>
 #include <utility>
 
 #include "openai/attempt.hpp"
+#include "openai/knowledge.hpp"
 #include "openai/multis.hpp"
 #include "openai/protocol.hpp"
+#include "openai/targets.hpp"
 
 namespace chatbot {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr auto missing_model_rest = std::chrono::hours(1);
 constexpr std::size_t max_idle_handles = 1024;
 
 struct ShareDeleter {
@@ -43,20 +43,28 @@ enum class Stage {
 
 // A question, from ask() to its last event.
 struct Call {
-    Call(ModelCall&& what, std::vector<const std::string*>&& which)
+    Call(ModelCall&& what, Targets& where)
         : ask(std::move(what)),
-          models(std::move(which))
+          targets(where)
     {
     }
 
     const ModelSettings& settings() const { return *ask.settings; }
 
+    // REQUIRES: one is chosen.
+    const ModelServer& server() const { return targets.server(choice->server); }
+
     ModelCall ask;
     const Clock::time_point taken = Clock::now();
     const Clock::time_point deadline =
         taken + milliseconds(settings().timeout_ms);
-    std::vector<const std::string*> models;  // to ask, in this order
-    std::size_t model = 0;                   // the one asked now
+
+    Targets& targets;
+    std::optional<Targets::Choice> choice;  // from start() until release()
+    std::set<std::size_t> tried;            // servers that did not serve it
+    std::string model;                      // asked of the server
+    std::set<std::string> missing;          // asked in vain of the server
+    std::vector<std::string> left_out;      // members of the request
     int retries = 0;
     int attempts = 0;
 
@@ -106,9 +114,6 @@ public:
     std::vector<Notice> take_notices() { return std::exchange(notices_, {}); }
 
 private:
-    // Its url, key and name: "missing" may mean that the key has no access.
-    using MissingModel = std::tuple<std::string, std::string, std::string>;
-
     struct Alarm {
         Clock::time_point at;
         FlightId flight;
@@ -116,8 +121,9 @@ private:
         bool operator>(const Alarm& other) const { return at > other.at; }
     };
 
-    std::vector<const std::string*> models_of(const ModelSettings&) const;
-    bool is_missing(const MissingModel& model) const;
+    Targets& targets_of(const ModelSettings& settings);
+    bool choose_server(Call& call);
+    bool choose_model(Call& call);
     Call* find(FlightId flight);
     Origin& origin_of(const Call& call);
 
@@ -134,7 +140,10 @@ private:
     void learn_http1(const Call& call);
     void ended(Call& call, CURLcode code);
     bool goes_on(Call& call, const Outcome& outcome);
+    bool ask_without(Call& call, const Outcome& outcome);
     bool ask_other_model(Call& call, const Outcome& outcome);
+    bool ask_other_server(Call& call, const Outcome& outcome);
+    void release(Call& call, const Outcome& outcome);
     bool ask_again(Call& call, const Outcome& outcome);
     milliseconds backoff(int retries);
     Easy take_handle();
@@ -158,10 +167,11 @@ private:
     std::vector<FlightId> touched_;                    // since the last move
     std::deque<FlightId> queue_;
     std::priority_queue<Alarm, std::vector<Alarm>, std::greater<>> alarms_;
-    std::map<MissingModel, Clock::time_point> missing_;  // until then
+    std::unordered_map<const ModelSettings*, Targets> targets_;
     std::minstd_rand random_{std::random_device{}()};
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     std::vector<Notice> notices_;
+    Knowledge knowledge_{notices_};
 };
 
 Transfers::Impl::Impl(Poller& poller, Resolver& resolver,
@@ -197,9 +207,8 @@ Transfers::Impl::~Impl()
 void Transfers::Impl::ask(ModelCall&& ask)
 {
     const auto flight = ask.flight;
-    auto models = models_of(*ask.settings);
-    start(calls_.try_emplace(flight, std::move(ask), std::move(models))
-              .first->second);
+    auto& targets = targets_of(*ask.settings);
+    start(calls_.try_emplace(flight, std::move(ask), targets).first->second);
 }
 
 // What was received by now is told with the next bytes, or with the end.
@@ -245,25 +254,61 @@ void Transfers::Impl::on_time(Clock::time_point now)
     }
 }
 
-// Those known to be missing come last, so that there is always one to ask.
-std::vector<const std::string*> Transfers::Impl::models_of(
-    const ModelSettings& settings) const
+Targets& Transfers::Impl::targets_of(const ModelSettings& settings)
 {
-    std::vector<const std::string*> models;
-    for (const std::string& model : settings.models) {
-        models.push_back(&model);
+    const auto found = targets_.find(&settings);
+    if (found != targets_.end()) {
+        return found->second;
     }
 
-    std::stable_partition(models.begin(), models.end(), [&](auto* model) {
-        return !is_missing({settings.url, settings.api_key, *model});
-    });
-    return models;
+    auto servers = settings.servers;
+    if (servers.empty()) {
+        servers.push_back({.name = settings.url,
+                           .url = settings.url,
+                           .api_key = settings.api_key,
+                           .models = settings.models,
+                           .proxy = settings.proxy});
+    }
+    return targets_.try_emplace(&settings, std::move(servers), notices_)
+        .first->second;
 }
 
-bool Transfers::Impl::is_missing(const MissingModel& model) const
+// Chooses server and model, unless the call stays where it is.
+bool Transfers::Impl::choose_server(Call& call)
 {
-    const auto found = missing_.find(model);
-    return found != missing_.end() && Clock::now() < found->second;
+    if (call.choice) {
+        return true;
+    }
+
+    call.choice = call.targets.choose(call.tried, Clock::now());
+    call.missing.clear();
+    return call.choice && choose_model(call);
+}
+
+// A model that is known to be missing comes last, so that there is always one
+// to ask.
+bool Transfers::Impl::choose_model(Call& call)
+{
+    const auto now = Clock::now();
+    const auto& server = call.server();
+    const std::string* last = nullptr;
+    for (const auto& model : server.models) {
+        if (call.missing.contains(model)) {
+            continue;
+        }
+        last = last ? last : &model;
+        if (!knowledge_.is_missing(server, model, now)) {
+            last = &model;
+            break;
+        }
+    }
+    if (!last) {
+        return false;
+    }
+
+    call.model = *last;
+    call.left_out = knowledge_.left_out(server, call.model, now);
+    return true;
 }
 
 Call* Transfers::Impl::find(FlightId flight)
@@ -274,7 +319,7 @@ Call* Transfers::Impl::find(FlightId flight)
 
 Origin& Transfers::Impl::origin_of(const Call& call)
 {
-    const auto& url = call.settings().url;
+    const auto& url = call.server().url;
     const auto found = origins_.find(url);
     return found != origins_.end()
                ? found->second
@@ -308,11 +353,11 @@ void Transfers::Impl::on_alarm(Call& call)
 
     switch (call.stage) {
         case Stage::resolving:
-            end(call, unreachable(call.settings(),
-                                  "the name server does not answer"));
+            end(call,
+                unreachable(call.server(), "the name server does not answer"));
             return;
         case Stage::queued:
-            end(call, unreachable(call.settings(),
+            end(call, unreachable(call.server(),
                                   "no connection became free in time"));
             return;
         case Stage::transferring:
@@ -330,11 +375,17 @@ void Transfers::Impl::on_alarm(Call& call)
 // Begins an attempt.
 void Transfers::Impl::start(Call& call)
 {
+    if (!choose_server(call)) {
+        end_soon(call, out_of_memory());  // REQUIRES: there is one
+        return;
+    }
+
     const auto& origin = origin_of(call);
     set_stage(call, Stage::resolving,
               Clock::now() + milliseconds(call.settings().connect_timeout_ms));
 
-    if (origin.numeric) {
+    // A proxy looks the host up itself.
+    if (origin.numeric || !call.server().proxy.empty()) {
         transfer(call);
         return;
     }
@@ -357,7 +408,7 @@ void Transfers::Impl::on_resolved(FlightId flight,
     }
 
     if (result.addresses.empty()) {
-        end_soon(*call, unreachable(call->settings(), result.error));
+        end_soon(*call, unreachable(call->server(), result.error));
         return;
     }
 
@@ -387,8 +438,8 @@ void Transfers::Impl::prepare_attempt(Call& call, const Origin& origin)
 {
     const ModelSettings& settings = call.settings();
     const bool stream = settings.stream || call.ask.listen;
-    call.attempt = std::make_unique<Attempt>(take_handle(), settings,
-                                             call.deadline, stream);
+    call.attempt = std::make_unique<Attempt>(
+        take_handle(), settings, call.server(), call.deadline, stream);
     call.attempts++;
 
     Attempt& attempt = *call.attempt;
@@ -397,8 +448,8 @@ void Transfers::Impl::prepare_attempt(Call& call, const Origin& origin)
         touched_.push_back(flight);
     };
     prepare(attempt,
-            request_body(settings, *call.models[call.model], call.ask.question,
-                         stream),
+            request_body(settings, call.model, call.ask.question, stream,
+                         call.left_out, call.server().url),
             share_.get());
     if (curl_easy_setopt(attempt.easy.get(), CURLOPT_PRIVATE, &call) !=
         CURLE_OK) {
@@ -486,35 +537,89 @@ void Transfers::Impl::end(Call& call, Outcome&& outcome)
 
 bool Transfers::Impl::goes_on(Call& call, const Outcome& outcome)
 {
-    if (outcome.answer || call.told > 0) {
+    if (!outcome.answer && call.told == 0 &&
+        (ask_without(call, outcome) || ask_other_model(call, outcome))) {
+        return true;
+    }
+
+    release(call, outcome);
+    return !outcome.answer && call.told == 0 &&
+           (ask_other_server(call, outcome) || ask_again(call, outcome));
+}
+
+// Tells how the server did.
+void Transfers::Impl::release(Call& call, const Outcome& outcome)
+{
+    if (!call.choice) {
+        return;
+    }
+
+    auto result = Targets::Result::nothing;
+    if (outcome.answer || outcome.fault == Outcome::Fault::request) {
+        result = Targets::Result::ok;
+    } else if (outcome.fault == Outcome::Fault::server) {
+        result = Targets::Result::failed;
+    } else if (outcome.fault == Outcome::Fault::key) {
+        result = Targets::Result::spent;
+    }
+
+    call.targets.report(*call.choice, result, Clock::now(), outcome.delay,
+                        outcome.problem.reason);
+    if (!outcome.unsure.empty()) {
+        knowledge_.warn_once("answers are not kept: " + outcome.unsure);
+    }
+    call.tried.insert(call.choice->server);
+    drop_attempt(call);
+    call.choice.reset();
+}
+
+// A member of the request is not taken: the same once more without it.
+bool Transfers::Impl::ask_without(Call& call, const Outcome& outcome)
+{
+    const auto& name = outcome.refused_member;
+    if (name.empty() ||
+        std::count(call.left_out.begin(), call.left_out.end(), name) > 0) {
         return false;
     }
 
-    return ask_other_model(call, outcome) || ask_again(call, outcome);
+    knowledge_.learn_refused(call.server(), call.model, name,
+                             outcome.problem.reason, Clock::now());
+    call.left_out.push_back(name);
+    drop_attempt(call);
+    start(call);
+    return true;
+}
+
+// A call that may be tried again goes to another server at once.
+bool Transfers::Impl::ask_other_server(Call& call, const Outcome& outcome)
+{
+    if (!(outcome.elsewhere || outcome.model_missing) ||
+        !call.targets.has_other(call.tried, Clock::now())) {
+        return false;
+    }
+    if (outcome.fault == Outcome::Fault::server &&
+        call.retries++ >= call.settings().retries) {
+        return false;
+    }
+
+    start(call);
+    return true;
 }
 
 bool Transfers::Impl::ask_other_model(Call& call, const Outcome& outcome)
 {
-    const ModelSettings& settings = call.settings();
-    if (!outcome.model_missing || settings.models.size() == 1) {
+    if (!outcome.model_missing || (call.server().models.size() == 1 &&
+                                   call.settings().servers.size() < 2)) {
         return false;
     }
 
-    const std::string& model = *call.models[call.model];
-    const MissingModel missing{settings.url, settings.api_key, model};
-    if (!is_missing(missing)) {
-        missing_[missing] = Clock::now() + missing_model_rest;
-        notices_.push_back(
-            {Notice::Level::warn,
-             "model \"" + model +
-                 "\" is passed over for an hour: " + outcome.problem.reason});
-    }
-
-    if (call.model + 1 == call.models.size()) {
+    knowledge_.learn_missing(call.server(), call.model, outcome.problem.reason,
+                             Clock::now());
+    call.missing.insert(call.model);
+    if (!choose_model(call)) {
         return false;
     }
 
-    call.model++;
     drop_attempt(call);
     start(call);
     return true;
@@ -533,7 +638,7 @@ bool Transfers::Impl::ask_again(Call& call, const Outcome& outcome)
     }
 
     call.retries++;
-    drop_attempt(call);
+    call.tried.clear();
     set_stage(call, Stage::resting, due);
     return true;
 }

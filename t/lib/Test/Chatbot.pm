@@ -74,7 +74,8 @@ my $slowest = 0;
 
 $SIG{INT} = $SIG{TERM} = sub { exit 1 };
 $SIG{PIPE} = 'IGNORE';
-delete @ENV{grep { /^(OPENAI_|REDIS_|POSTGRES_|DATABASE_URL$|PG)/ } keys %ENV};
+delete @ENV{grep { /^(OPENAI_|REDIS_|POSTGRES_|DATABASE_URL$|PG)|_proxy$/i }
+	keys %ENV};
 
 sub new {
 	my ($class, %self) = @_;
