@@ -159,8 +159,9 @@ playwright = build/browser/node_modules/.package-lock.json
 $(playwright): t/lib/browser/package.json t/lib/browser/package-lock.json
 	@mkdir -p build/browser
 	cp $^ build/browser
-	cd build/browser && npm ci --ignore-scripts --no-audit --no-fund
-	touch $@
+	cd build/browser && npm ci --ignore-scripts --no-audit --no-fund \
+		&& touch node_modules/$(@F) || { [ -z "$$CI" ] && \
+			echo 'npm has no playwright-core for us: t/page.t is skipped'; }
 
 fuzz:
 	t/lib/install-packages $(build_packages) $(fuzz_packages)
