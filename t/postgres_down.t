@@ -8,14 +8,17 @@ use strict;
 
 use IO::Select;
 use IO::Socket::INET;
+use List::Util qw/ max sum /;
 use POSIX ();
 use Test::More;
+use Time::HiRes qw/ time /;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
 
 use lib 'lib';
 use Test::Chatbot;
 use Test::Chatbot::Load;
+use Test::Chatbot::Server qw/ read_file /;
 
 ###############################################################################
 
@@ -120,11 +123,42 @@ cmp_ok($postgres->sql("select nextval('cut_id_seq')"), '>', 41,
 ok(wait_for(sub { $postgres->rows('silent') eq 1 }, 20),
 	'a silent host, the other one is asked');
 
+# frozen while workers leave: they do not wait for it, nor turn in circles
+
+$postgres->sql('delete from request_logs');
+ask('before the freeze');
+wait_rows(1);
+$postgres->freeze;
+@answers = many(map { "frozen $_" } 1 .. 20);
+is(scalar(grep { status($_) == 200 } @answers), 20, 'frozen, answered');
+my @old = $t->workers;
+my ($since, $before) = (time(), cpu(@old));
+my $used = $before;
+$t->reload;
+ok(wait_for(sub { my %is = map { $_ => 1 } $t->workers;
+	$used = max($used, cpu(@old)); !grep { $is{$_} } @old }, 20),
+	'frozen, old workers leave');
+diag(sprintf 'left after %.1f s, %.2f s of CPU', time() - $since,
+	$used - $before);
+ok(time() - $since < 8, 'frozen, they leave in time');
+$since = time();
+ok($t->quit, 'frozen, quit');
+ok(time() - $since < 8, 'frozen, quit in time');
+$postgres->thaw;
+$t->run;
+is(wait_rows(21, 20), 21, 'frozen, all rows arrive');
+
 done_testing();
 
 END { kill 'KILL', $cutter if $cutter }
 
 ###############################################################################
+
+# Seconds of the processor.
+sub cpu {
+	return sum(map { my @stat = split / /, read_file("/proc/$_/stat");
+		(($stat[13] // 0) + ($stat[14] // 0)) / 100 } @_) // 0;
+}
 
 sub all_is_well {
 	my ($load, $name) = @_;

@@ -89,6 +89,7 @@ struct LocConfBase {
     ngx_flag_t cache_lock;
     ngx_str_t postgres;
     ngx_str_t log_table;
+    ngx_int_t log_refused;  // so many a second; 0: off
 };
 
 // A location of a server, by the path that its name is.
@@ -235,6 +236,9 @@ ngx_int_t handler(ngx_http_request_t* r) noexcept;
 // ngx_http_chatbot_problem.cpp: makes application/problem+json of errors.
 void install_problem_filter();
 
+// What clients are told of an error unless there is more to tell.
+[[nodiscard]] const char* problem_detail(ngx_uint_t status);
+
 // ngx_http_chatbot_variables.cpp
 ngx_int_t add_variables(ngx_conf_t* cf);
 [[nodiscard]] std::string_view request_id(ngx_http_request_t* r);
@@ -247,5 +251,12 @@ void exit_worker(ngx_cycle_t* cycle);
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
                      Record record, bool stream = false);
 void leave(Conductor::Seat* seat);
+
+// Records a request that was not asked, if there is room.
+void record_refused(const Route& route, const Record& record);
+
+// refused.cpp: has requests recorded that were refused before they were a
+// question.
+[[nodiscard]] ngx_int_t install_refused_log(ngx_conf_t* cf);
 
 }  // namespace chatbot

@@ -236,6 +236,33 @@ constexpr Setter set_msec = set_number<ngx_msec_t, ngx_conf_set_msec_slot, 1>;
 constexpr Setter set_seconds = set_number<time_t, ngx_conf_set_sec_slot, 1>;
 constexpr Setter set_count = set_number<ngx_int_t, ngx_conf_set_num_slot, 0>;
 
+// on | off [max=N/s]
+char* set_refused(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    constexpr ngx_int_t usual_max = 10;
+
+    auto& field = field_of<ngx_int_t>(conf, cmd);
+    if (field != NGX_CONF_UNSET) {
+        return duplicate;
+    }
+
+    auto flag = view(args(cf)[1]);
+    field = flag == "on" ? usual_max : 0;
+    bool right = flag == "on" || flag == "off";
+    for (ngx_uint_t i = 2; right && i < cf->args->nelts; i++) {
+        auto text = view(args(cf)[i]);
+        right =
+            flag == "on" && text.starts_with("max=") && text.ends_with("/s");
+        if (right) {
+            field = ngx_atoi(args(cf)[i].data + 4, text.size() - 6);
+            right = field > 0;
+        }
+    }
+    return right ? conf_ok
+                 : fail(cf, "invalid value \"%V\" in \"%V\"",
+                        &args(cf)[cf->args->nelts - 1], &args(cf)[0]);
+}
+
 char* set_retention(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
     auto& field = field_of<time_t>(conf, cmd);
@@ -625,6 +652,7 @@ ngx_command_t commands[] = {
                 cache_lock),
     CHATBOT_LOC("postgres", NGX_CONF_TAKE1, set_postgres, postgres),
     CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_table, log_table),
+    CHATBOT_LOC("log_refused", NGX_CONF_TAKE12, set_refused, log_refused),
 
     {ngx_string("chatbot_upstream"),
      NGX_HTTP_MAIN_CONF | NGX_CONF_BLOCK | NGX_CONF_TAKE1,

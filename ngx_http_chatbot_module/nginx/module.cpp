@@ -73,6 +73,7 @@ void* create_loc_conf(ngx_conf_t* cf)
     lcf->redis_timeout = NGX_CONF_UNSET_MSEC;
     lcf->cache_valid = NGX_CONF_UNSET;
     lcf->cache_lock = NGX_CONF_UNSET;
+    lcf->log_refused = NGX_CONF_UNSET;
     return static_cast<LocConfBase*>(lcf);
 }
 
@@ -152,6 +153,7 @@ try {
     ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 250);
     ngx_conf_merge_sec_value(conf->cache_valid, prev->cache_valid, 3600);
     ngx_conf_merge_value(conf->cache_lock, prev->cache_lock, 1);
+    ngx_conf_merge_value(conf->log_refused, prev->log_refused, 0);
     ngx_conf_merge_str_value(conf->log_table, prev->log_table, "request_logs");
 
     tell_server(cf, clcf, conf->pass.data);
@@ -188,6 +190,9 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
     }
 
     install_problem_filter();
+    if (install_refused_log(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     ngx_str_t request_id = ngx_string("request_id");
     mcf->request_id = ngx_http_get_variable_index(cf, &request_id);

@@ -181,6 +181,11 @@ ngx_int_t body_filter(ngx_http_request_t* r, ngx_chain_t* in) noexcept
 
 }  // namespace
 
+const char* problem_detail(ngx_uint_t status)
+{
+    return text_of(status).detail;
+}
+
 void install_problem_filter()
 {
     next_header_filter = ngx_http_top_header_filter;

@@ -96,6 +96,17 @@ public:
 
     void leave(Conductor::Seat* seat) { conductor_.leave(seat); }
 
+    void record_refused(const Route& route, const Record& record)
+    {
+        std::string line;
+        append_line(line, record);
+        auto journal = route.journal;
+        if (journal != Route::none && reserve(journal, line.size())) {
+            release(journal, line.size());
+            (void)this->record(journal, line);
+        }
+    }
+
     std::uint64_t now_ms() override { return ngx_current_msec; }
 
     void set_timer(std::uint64_t when_ms) override
@@ -245,6 +256,13 @@ void leave(Conductor::Seat* seat)
 {
     if (worker) {
         worker->leave(seat);
+    }
+}
+
+void record_refused(const Route& route, const Record& record)
+{
+    if (worker) {
+        worker->record_refused(route, record);
     }
 }
 
