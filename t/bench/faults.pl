@@ -60,6 +60,33 @@ try('PostgreSQL killed, again and again', sub { for (1 .. 3) { pause(1);
 try('PostgreSQL is read-only', sub { read_only('on'); pause($away);
 	read_only('off') });
 
+try('a row that a trigger refuses', sub { trigger("raise exception 'no'");
+	ask('poison'); pause($away); no_trigger() });
+try('a row that takes too long', sub { trigger('perform pg_sleep(60)');
+	ask('poison'); pause($away); no_trigger() });
+try('table locked', sub { locked($away) });
+try('DDL refused', sub { refuse_ddl(); $t->reload; pause($away);
+	$postgres->sql('drop event trigger no_ddl') });
+try('PostgreSQL frozen during a reload', sub { $postgres->freeze; $t->reload;
+	pause($away); $postgres->thaw });
+try('statement_timeout of 50 ms', sub { setting('statement_timeout', '50ms');
+	pause($away); setting('statement_timeout', 0) });
+try('kill -9 of everything, 5 times', sub { for (1 .. 5) { $postgres->kill;
+	$t->kill; $postgres->start; $t->run; pause(1) } });
+
+other('INSERT only', 1, 'create role poor login', 'grant insert on request_logs'
+	. ' to poor', 'grant usage on request_logs_id_seq to poor');
+other('64 workers, 5 connections', 64, 'create role poor login'
+	. ' connection limit 5', 'grant select, insert on request_logs to poor',
+	'grant usage on request_logs_id_seq to poor');
+other('partitioned table', 2, 'drop table request_logs',
+	'create table request_logs (id bigint generated always as identity,'
+	. ' ip_address varchar(45), request_text text, response_text text,'
+	. ' status varchar(20), timestamp timestamptz) partition by range'
+	. ' (timestamp)', 'create table request_logs_all partition of request_logs'
+	. " for values from ('2020-01-01') to ('2100-01-01')",
+	'create role poor login superuser');
+
 try('Redis stopped', sub { $redis->stop; pause($away); $redis->start });
 try('Redis frozen', sub { $redis->freeze; pause($away); $redis->thaw });
 try('Redis full', sub { $redis->cli(qw/ CONFIG SET maxmemory 1 /);
@@ -118,6 +145,54 @@ sub kinds {
 	my %n;
 	$n{s{^HTTP/1\.1 }{}r}++ for @_;
 	return map { "$n{$_} x $_" } sort keys %n;
+}
+
+# The same with another table or role; under an nginx of its own.
+sub other {
+	my ($name, $workers, @sql) = @_;
+	return if $name !~ /$only/;
+
+	$postgres->sql($_) for @sql;
+	my $main = $t;
+	$t = Test::Chatbot->new(with => $main, workers => $workers,
+		conf => $conf =~ s/%%POSTGRES%%/$postgres->url('poor')/er)->run;
+	try($name, sub { pause($away) });
+	$t->quit;
+	$t = $main;
+	$postgres->sql($_) for 'drop owned by poor', 'drop role poor',
+		'drop table if exists request_logs';
+	$t->reload;
+}
+
+sub trigger {
+	my ($statement) = @_;
+	$postgres->sql("create or replace function spoil() returns trigger"
+		. " language plpgsql as \$\$ begin if new.request_text = 'poison' then"
+		. " $statement; end if; return new; end \$\$");
+	$postgres->sql('create trigger spoil before insert on request_logs'
+		. ' for each row execute function spoil()');
+}
+
+sub no_trigger { $postgres->sql('drop trigger spoil on request_logs') }
+
+sub locked {
+	my ($seconds) = @_;
+	$postgres->sql('begin; lock table request_logs in access exclusive mode;'
+		. " select pg_sleep($seconds); commit");
+}
+
+sub refuse_ddl {
+	$postgres->sql('create or replace function no_ddl() returns event_trigger'
+		. " language plpgsql as \$\$ begin raise 'no DDL'; end \$\$");
+	$postgres->sql('create event trigger no_ddl on ddl_command_start'
+		. " when tag in ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX')"
+		. ' execute function no_ddl()');
+}
+
+sub setting {
+	my ($name, $value) = @_;
+	$postgres->sql("alter system set $name = '$value'");
+	$postgres->sql('select pg_reload_conf()');
 }
 
 # What is measured is time, so time is what has to pass.
