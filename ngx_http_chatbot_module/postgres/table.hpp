@@ -142,6 +142,7 @@ private:
 
     std::optional<Batch> batch_;
     std::string witness_;       // a line that was inserted
+    int testimonies_ = 0;       // that are left to it
     bool in_round_ = false;     // of trials
     bool sent_before_ = false;  // lines of the batch may be there already
     bool copies_ = true;        // COPY is a way into this table

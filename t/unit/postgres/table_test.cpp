@@ -431,6 +431,25 @@ TEST_F(LogPostgresTest, BadLineIsRejectedAlone)
     EXPECT_EQ(rows("request_id"), "a rehearsal-a");
 }
 
+// The line that was inserted before is short, and most others are not.
+TEST_F(LogPostgresTest, FaultOfMostRowsRejectsAFew)
+{
+    EXPECT_EQ(insert(record("a")), "+");
+    sql("alter table " + table() + " alter request_text type varchar(5)");
+    std::string lines;
+    for (int i = 0; i < 100; i++) {
+        lines += record(std::to_string(i), "longer than that");
+    }
+
+    for (int i = 0; i < 5; i++) {
+        EXPECT_EQ(insert(lines), "-");
+    }
+    sql("alter table " + table() + " alter request_text type text");
+    auto shipped = insert(lines);
+    EXPECT_EQ(shipped.substr(0, 1), "+");
+    EXPECT_LE(std::count(shipped.begin(), shipped.end(), '\n'), 8);
+}
+
 // What a trigger does to rows whose text is "evil".
 class LogPostgresTriggerTest : public LogPostgresTest,
                                public testing::WithParamInterface<const char*> {
