@@ -59,6 +59,7 @@ help:
 	@echo 'make faults   measures what is lost when something fails'
 	@echo 'make test-valgrind  runs some under valgrind'
 	@echo 'make fuzz     feeds the parsers anything, TIME=60 seconds each'
+	@echo 'make simulate fails anything in any order, SEEDS=100000 times'
 	@echo 'make test-docker  tests docker-compose.yml and the Debian package'
 	@echo 'make packages  installs what the build needs, on Debian'
 	@echo 'make install  installs the module'
@@ -167,6 +168,13 @@ fuzz:
 	t/lib/install-packages $(build_packages) $(fuzz_packages)
 	$(MAKE) $(fuzzers:=.run)
 
+# SEED=42 prints the steps of one.
+simulate:
+	t/lib/install-packages $(build_packages) $(test_packages)
+	$(MAKE) all $(BUILD)/unit_tests
+	SIMULATE_SEED=$(SEED) SIMULATE_SEEDS=$(or $(SEEDS),$(if $(SEED),1,100000)) \
+		$(BUILD)/unit_tests --gtest_filter='SimulationTest.*'
+
 # Under valgrind everything takes twenty times as long, so tests that depend on
 # time are left out.
 valgrind = valgrind -q --error-exitcode=1 --leak-check=full \
@@ -246,5 +254,5 @@ packages:
 test-docker:
 	prove -v t/docker
 
-.PHONY: all help run test test-valgrind fuzz bench worst faults format clean FORCE
-.PHONY: install deb packages test-docker
+.PHONY: all help run test test-valgrind simulate fuzz bench worst faults format
+.PHONY: clean FORCE install deb packages test-docker
