@@ -519,7 +519,6 @@ void Transfers::Impl::ended(Call& call, CURLcode code)
         outcome = out_of_memory();
     }
     end(call, std::move(outcome));
-    start_queued();
 }
 
 void Transfers::Impl::end_soon(Call& call, Outcome&& outcome)
@@ -533,6 +532,7 @@ void Transfers::Impl::end(Call& call, Outcome&& outcome)
     if (!goes_on(call, outcome)) {
         finish(call, std::move(outcome));
     }
+    start_queued();  // its connection may be free
 }
 
 bool Transfers::Impl::goes_on(Call& call, const Outcome& outcome)

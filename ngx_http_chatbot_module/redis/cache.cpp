@@ -8,7 +8,6 @@
 
 #include "redis/value.hpp"
 #include "text/digest.hpp"
-#include "text/digest.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -202,17 +201,19 @@ void RedisCache::on_refusal(const Pending& pending, std::string_view error)
     // Redis answers, if only to refuse this key.
     health_.on_success();
     const bool is_store = pending.command == Command::store;
+    const bool is_cluster =
+        code == "MOVED" || code == "ASK" || code == "CLUSTERDOWN";
+    bool& is_told = is_cluster ? tells_cluster_ : refuses_[is_store];
     demoted_ = demoted_ || code == "READONLY";
 
     if (code != "WRONGTYPE" && pending.command != Command::probe &&
-        !std::exchange(refuses_[is_store], true)) {
+        !std::exchange(is_told, true)) {
         tell(Notice::Level::error,
              std::string(is_store ? "refuses to store: "
                                   : "refuses a lookup: ") +
                  one_line(error, max_error_size) +
-                 (code == "MOVED" || code == "ASK" || code == "CLUSTERDOWN"
-                      ? " (nodes of a Redis Cluster are not supported)"
-                      : ""));
+                 (is_cluster ? " (nodes of a Redis Cluster are not supported)"
+                             : ""));
     }
     if (pending.command == Command::lookup) {
         found_(pending.flight, std::nullopt);

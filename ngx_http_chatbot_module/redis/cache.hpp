@@ -82,6 +82,7 @@ private:
     bool demoted_ = false;         // the name may mean another Redis by now
     std::string lost_;             // why, as told; empty: all is well
     bool refuses_[2] = {};         // lookups, stores: told already
+    bool tells_cluster_ = false;   // told once: other keys are elsewhere
     std::vector<Notice> notices_;
     RedisConnection connection_;  // uses the settings
 };
