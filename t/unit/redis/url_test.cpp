@@ -60,6 +60,16 @@ TEST(RedisUrlTest, Scheme)
     }
 }
 
+TEST(RedisUrlTest, Tls)
+{
+    RedisSettings s;
+    EXPECT_EQ(parse_redis_url("rediss://u:p@a:7/2", s), nullptr);
+    EXPECT_TRUE(s.tls);
+    EXPECT_EQ(s.host, "a");
+    EXPECT_EQ(parse_redis_url("redis://a", s), nullptr);
+    EXPECT_FALSE(s.tls);
+}
+
 TEST(RedisUrlTest, UnixSocket)
 {
     EXPECT_EQ(parse("unix:///run/r.sock"), "|||6379|0|///run/r.sock");
