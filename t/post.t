@@ -16,6 +16,7 @@ use Test::Chatbot;
 ###############################################################################
 
 my $t = Test::Chatbot->new(conf => <<'EOF')->run;
+chatbot_history 0;
 client_max_body_size 32k;
 
 location /chat {

@@ -34,8 +34,7 @@ struct Conductor::Seat {
     std::size_t reserved;  // bytes in the journal
     std::uint64_t since_ms;
     bool stream;
-    bool joined = false;  // in mid-flight, and not yet told of the text
-    Flight* flight{};     // until it is settled
+    Flight* flight{};  // until it is settled
     CacheStatus status = CacheStatus::none;
     std::shared_ptr<const Reply> reply{};  // once it is settled
 };
@@ -46,6 +45,7 @@ struct Conductor::Flight {
     std::optional<Key> key;
     std::uint64_t deadline_ms = never;
     bool heard = false;  // the reactor was told to hand on pieces
+    bool told = false;   // waiters are soon told that there is more text
     std::list<Seat> seats{};
     std::shared_ptr<Answer> answer = std::make_shared<Answer>();  // so far
 };
@@ -62,7 +62,8 @@ Conductor::~Conductor() = default;
 
 Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
                                 std::optional<Key> key, Record record,
-                                bool stream) noexcept
+                                bool stream,
+                                std::vector<Message> history) noexcept
 {
     std::list<Seat> seats;
     auto reserved = record.request_text.size() + answer_room;
@@ -85,7 +86,7 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
         }
     }
 
-    take_off(route, key, seats);
+    take_off(route, key, std::move(history), seats);
     return &seat;
 }
 
@@ -113,15 +114,14 @@ void Conductor::join(Flight& flight, std::list<Seat>& seats)
     if (seat.stream && !std::exchange(flight.heard, true)) {
         services_.listen(flight.id);
     } else if (seat.stream && !flight.answer->text.empty()) {
-        seat.joined = true;
-        joined_.push_back(flight.id);
+        tell_later(flight);
         services_.settle_soon();
     }
     flight.seats.splice(flight.seats.end(), seats);
 }
 
 void Conductor::take_off(const Route& route, std::optional<Key> key,
-                         std::list<Seat>& seats)
+                         std::vector<Message> history, std::list<Seat>& seats)
 {
     auto id = ++last_id_;
     auto& flight =
@@ -138,6 +138,7 @@ void Conductor::take_off(const Route& route, std::optional<Key> key,
     Errand errand;
     errand.call.flight = id;
     errand.call.settings = route.model;
+    errand.call.history = std::move(history);
     errand.call.question = seat.record.request_text;
     errand.call.listen = seat.stream;
     if (route.cache != Route::none && key) {
@@ -172,6 +173,16 @@ std::string_view Conductor::text(const Seat* seat)
 {
     return seat->flight ? std::string_view(seat->flight->answer->text)
                         : std::string_view();
+}
+
+CacheStatus Conductor::status(const Seat* seat)
+{
+    return seat->status;
+}
+
+FlightId Conductor::flight(const Seat* seat)
+{
+    return seat->flight ? seat->flight->id : 0;
 }
 
 // A flight that was given up may still land when another took its place.
@@ -216,24 +227,26 @@ void Conductor::settle(std::list<Seat>& seats, Reply reply)
 void Conductor::on_events(std::vector<FlightEvent> events)
 {
     for (auto& event : events) {
-        if (auto flight = find(event.flight)) {
-            event.kind == FlightEvent::Kind::piece
-                ? on_piece(*flight, event.piece)
-                : on_end(*flight, event);
+        auto flight = find(event.flight);
+        if (!flight) {
+            continue;
         }
+        if (event.kind != FlightEvent::Kind::piece) {
+            on_end(*flight, event);
+            continue;
+        }
+        flight->answer->text += event.piece;
+        tell_later(*flight);
     }
 
     on_settle();
 }
 
-void Conductor::on_piece(Flight& flight, const std::string& piece)
+// Pieces that come together are told of once.
+void Conductor::tell_later(Flight& flight)
 {
-    flight.answer->text += piece;
-    for (auto& seat : flight.seats) {
-        seat.joined = false;
-        if (seat.stream && seat.waiter) {
-            seat.waiter->on_text();
-        }
+    if (!std::exchange(flight.told, true)) {
+        told_.push_back(flight.id);
     }
 }
 
@@ -246,8 +259,8 @@ void Conductor::on_end(Flight& flight, FlightEvent& event)
     reply.problem = std::move(event.problem);
     if (event.kind != FlightEvent::Kind::failed) {
         *flight.answer = std::move(event.answer);
-        reply.answer = flight.answer;
     }
+    reply.answer = flight.answer;
     land(flight, std::move(reply));
 }
 
@@ -291,7 +304,7 @@ void Conductor::on_deadline(Flight& flight)
 
 void Conductor::on_settle()
 {
-    tell_joined();
+    tell_texts();
 
     auto settled = take_portion();
     write_records(settled);
@@ -324,15 +337,17 @@ std::list<Conductor::Seat> Conductor::take_portion()
     return portion;
 }
 
-void Conductor::tell_joined()
+void Conductor::tell_texts()
 {
-    for (auto id : std::exchange(joined_, {})) {
+    for (auto id : std::exchange(told_, {})) {
         auto flight = find(id);
         if (!flight) {
-            continue;
+            continue;  // its waiters are told of the answer
         }
+
+        flight->told = false;
         for (auto& seat : flight->seats) {
-            if (std::exchange(seat.joined, false) && seat.waiter) {
+            if (seat.stream && seat.waiter) {
                 seat.waiter->on_text();
             }
         }

@@ -37,10 +37,11 @@ struct Route {
 
 // What a waiter gets.
 struct Reply {
-    std::shared_ptr<const Answer> answer;  // null if there is a problem
-    Problem problem;                       // if it is set
-    bool hit = false;                      // the answer is the cache's
-    int ttl_s = 0;                         // of a hit: how long it stays valid
+    // With a problem: what was written before it; null: nothing.
+    std::shared_ptr<const Answer> answer;
+    Problem problem;       // if it is set
+    bool hit = false;      // the answer is the cache's
+    int ttl_s = 0;         // of a hit: how long it stays valid
     int upstream_ms = -1;  // how long the model took; -1: it was not asked
 };
 
@@ -123,7 +124,8 @@ public:
     // is like no other.  `record` holds what is known by now.  The route
     // outlives the conductor.
     Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-              Record record, bool stream = false) noexcept;
+              Record record, bool stream = false,
+              std::vector<Message> history = {}) noexcept;
 
     // The waiter is gone.  Its request is recorded all the same, with status
     // 499, once its flight has ended.
@@ -131,6 +133,10 @@ public:
 
     // What the model wrote by now; valid until the next call of a member.
     [[nodiscard]] static std::string_view text(const Seat* seat);
+
+    // How the cache took part by now, and the flight; 0 once it has landed.
+    [[nodiscard]] static CacheStatus status(const Seat* seat);
+    [[nodiscard]] static FlightId flight(const Seat* seat);
 
     // How many questions have no answer yet, those whose waiter left included.
     [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
@@ -173,16 +179,16 @@ private:
     [[nodiscard]] std::optional<Reply> refuse(Seat& seat, const Route& route);
     void join(Flight& flight, std::list<Seat>& seats);
     void take_off(const Route& route, std::optional<Key> key,
-                  std::list<Seat>& seats);
+                  std::vector<Message> history, std::list<Seat>& seats);
     void close_to_joiners(const Flight& flight);
     void land(Flight& flight, Reply reply);
     void dismiss(Flight& flight, Reply reply);
     void settle(std::list<Seat>& seats, Reply reply);
-    void on_piece(Flight& flight, const std::string& piece);
+    void tell_later(Flight& flight);
     void on_end(Flight& flight, FlightEvent& event);
     void wake_at(std::uint64_t when_ms);
     void on_deadline(Flight& flight);
-    void tell_joined();
+    void tell_texts();
     [[nodiscard]] std::list<Seat> take_portion();
     void complete(Seat& seat);
     void write_records(std::list<Seat>& settled);
@@ -197,7 +203,7 @@ private:
     std::unordered_map<Topic, Flight*, TopicHash> open_;  // to join
     std::vector<std::string> lines_;  // of each journal, while settling
     std::list<Seat> settled_;         // answered, but not yet recorded
-    std::vector<FlightId> joined_;    // by who wants the text written so far
+    std::vector<FlightId> told_;      // soon, that there is more text
     std::uint64_t timer_ms_ = never;  // what it is set to
 };
 

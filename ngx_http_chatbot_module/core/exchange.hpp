@@ -124,10 +124,17 @@ struct ModelSettings {
     bool operator==(const ModelSettings&) const = default;
 };
 
+// One message of a conversation.
+struct Message {
+    std::string role;  // "user" or "assistant"
+    std::string content;
+};
+
 // A question on its way to a model.
 struct ModelCall {
     FlightId flight = 0;
     const ModelSettings* settings = nullptr;
+    std::vector<Message> history;  // before the question, oldest first
     std::string question;
     bool listen = false;  // somebody wants the answer piece by piece
 };

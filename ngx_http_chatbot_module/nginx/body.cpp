@@ -1,8 +1,7 @@
-#include "nginx/chatbot.hpp"
-
 #include <algorithm>
 
-#include "core/query.hpp"
+#include "nginx/output.hpp"
+#include "nginx/request.hpp"
 
 // Which bodies of requests are refused before anything is made of them.
 
@@ -21,24 +20,6 @@ std::size_t size_read(const ngx_http_request_t* r)
     return static_cast<std::size_t>(size);
 }
 
-// The value of a header that nginx does not look for itself; empty if there is
-// none.
-std::string_view find_header(const ngx_http_request_t* r, std::string_view name)
-{
-    for (auto part = &r->headers_in.headers.part; part; part = part->next) {
-        auto headers = static_cast<const ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            std::string_view key = {
-                reinterpret_cast<const char*>(headers[i].lowcase_key),
-                headers[i].key.len};
-            if (key == name) {
-                return view(headers[i].value);
-            }
-        }
-    }
-    return {};
-}
-
 }  // namespace
 
 Problem check_body(ngx_http_request_t* r)
@@ -51,7 +32,7 @@ Problem check_body(ngx_http_request_t* r)
         std::max<off_t>(r->headers_in.content_length_n, 0));
     auto size = std::max(told, size_read(r));
     return check_body(size, size > 0 ? find_header(r, "content-encoding") : "",
-                      loc_conf(r)->query_max_size);
+                      question_limits(*loc_conf(r)));
 }
 
 }  // namespace chatbot

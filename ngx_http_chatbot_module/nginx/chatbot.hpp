@@ -19,9 +19,10 @@ extern ngx_module_t ngx_http_chatbot_module;
 #include "redis/url.hpp"
 #include "core/conductor.hpp"
 #include "core/exchange.hpp"
+#include "core/query.hpp"
 
-// What the files of the nginx layer share: configuration, the context of a
-// request, and how they reach the worker's conductor.
+// What the files of the nginx layer share: the configuration, and what nginx
+// calls.
 
 namespace chatbot {
 
@@ -77,6 +78,9 @@ struct LocConfBase {
     ngx_http_complex_value_t* cache_key;
     size_t query_max_size;
     size_t answer_max_size;
+    ngx_int_t history;
+    size_t history_max_size;
+    ngx_msec_t heartbeat;
     ngx_msec_t connect_timeout;
     ngx_msec_t read_timeout;
     ngx_msec_t timeout;
@@ -109,6 +113,8 @@ struct LocConf : LocConfBase {
 [[nodiscard]] MainConf* main_conf(ngx_cycle_t* cycle);
 [[nodiscard]] MainConf* main_conf(ngx_http_request_t* r);
 [[nodiscard]] LocConf* loc_conf(ngx_http_request_t* r);
+
+[[nodiscard]] QuestionLimits question_limits(const LocConfBase& lcf);
 
 [[nodiscard]] inline std::string_view view(const ngx_str_t& str)
 {
@@ -153,104 +159,22 @@ extern ngx_command_t commands[];
 // ngx_http_chatbot_route.cpp: sets lcf.route and lcf.key_suffix.
 char* make_route(ngx_conf_t* cf, LocConf& lcf);
 
-// One request in a chatbot location: what became of it.  Lives in its pool.
-class Request final : public Waiter {
-public:
-    explicit Request(ngx_http_request_t* r)
-        : r_(r)
-    {
-    }
-    ~Request();
-
-    void on_text() override;
-    void on_answer(const Reply& reply, CacheStatus status) override;
-
-    // Looks the question up and asks it, or fails at once; in each case the
-    // request is finalized later or in here, not by the caller.
-    void start(std::string_view body);
-
-    // Finalizes the request; problem_filter makes the response.
-    void fail(Problem problem);
-
-    std::string query;  // the question, once it is found
-    Problem problem;
-    bool asked = false;
-    bool answered = false;  // by an answer of ours, not by a problem
-    bool hit = false;
-    int ttl_s = 0;
-    int upstream_ms = -1;
-    CacheStatus cache_status = CacheStatus::none;
-    std::string model;
-    std::int32_t prompt_tokens = -1;
-    std::int32_t completion_tokens = -1;
-    ngx_chain_t* problem_body = nullptr;  // to be sent instead of nginx's
-
-private:
-    [[nodiscard]] Problem find_query(std::string_view body);
-    [[nodiscard]] ngx_int_t find_key(std::optional<Key>& key) const;
-    [[nodiscard]] Record record() const;
-    [[nodiscard]] ngx_int_t send_answer(const Answer& answer);
-
-    ngx_http_request_t* const r_;
-    Conductor::Seat* seat_ = nullptr;
-};
-
-// The context of a request; null if it has none.
-[[nodiscard]] inline Request* context_of(ngx_http_request_t* r)
-{
-    return static_cast<Request*>(
-        ngx_http_get_module_ctx(r, ngx_http_chatbot_module));
-}
-
-// The same, also after an internal redirect.
-[[nodiscard]] Request* find_request(ngx_http_request_t* r);
-
-// The context, made if need be; null if there is no memory.
-[[nodiscard]] Request* make_request(ngx_http_request_t* r);
-
-// ngx_http_chatbot_handler.cpp: the content handler.
+// The content handler (request.cpp).
 ngx_int_t handler(ngx_http_request_t* r) noexcept;
 
-// body.cpp: why the body of a POST is refused: by its headers before it is
-// read, by its size after that.
-[[nodiscard]] Problem check_body(ngx_http_request_t* r);
-
-// When the request arrived, in milliseconds since the epoch.
-[[nodiscard]] inline std::int64_t arrival_ms(const ngx_http_request_t* r)
-{
-    return static_cast<std::int64_t>(r->start_sec) * 1000 + r->start_msec;
-}
-
-// Adds Cache-Status (RFC 9211) and X-Request-ID.
-[[nodiscard]] ngx_int_t add_headers(ngx_http_request_t* r,
-                                    const Request& request);
-[[nodiscard]] ngx_int_t add_header(ngx_http_request_t* r, const char* name,
-                                   std::string_view value);
-
-// A body to be sent, and the headers that describe it; null if there is no
-// memory.
-[[nodiscard]] ngx_chain_t* make_body(ngx_http_request_t* r,
-                                     std::string_view type,
-                                     std::string_view text);
-
-// ngx_http_chatbot_problem.cpp: makes application/problem+json of errors.
+// Makes application/problem+json of errors (problem.cpp).
 void install_problem_filter();
 
 // What clients are told of an error unless there is more to tell.
 [[nodiscard]] const char* problem_detail(ngx_uint_t status);
 
-// ngx_http_chatbot_variables.cpp
+// variables.cpp
 ngx_int_t add_variables(ngx_conf_t* cf);
 [[nodiscard]] std::string_view request_id(ngx_http_request_t* r);
 
-// ngx_http_chatbot_worker.cpp: the life of a worker process.
+// The life of a worker process (worker.cpp).
 ngx_int_t init_worker(ngx_cycle_t* cycle);
 void exit_worker(ngx_cycle_t* cycle);
-
-// To the conductor of this worker process.
-Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, bool stream = false);
-void leave(Conductor::Seat* seat);
 
 // Records a request that was not asked, if there is room.
 void record_refused(const Route& route, const Record& record);

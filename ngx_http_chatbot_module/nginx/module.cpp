@@ -65,6 +65,9 @@ void* create_loc_conf(ngx_conf_t* cf)
 
     lcf->query_max_size = NGX_CONF_UNSET_SIZE;
     lcf->answer_max_size = NGX_CONF_UNSET_SIZE;
+    lcf->history = NGX_CONF_UNSET;
+    lcf->history_max_size = NGX_CONF_UNSET_SIZE;
+    lcf->heartbeat = NGX_CONF_UNSET_MSEC;
     lcf->connect_timeout = NGX_CONF_UNSET_MSEC;
     lcf->read_timeout = NGX_CONF_UNSET_MSEC;
     lcf->timeout = NGX_CONF_UNSET_MSEC;
@@ -142,6 +145,10 @@ try {
                               16 * 1024);
     ngx_conf_merge_size_value(conf->answer_max_size, prev->answer_max_size,
                               1024 * 1024);
+    ngx_conf_merge_value(conf->history, prev->history, 20);
+    ngx_conf_merge_size_value(conf->history_max_size, prev->history_max_size,
+                              64 * 1024);
+    ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15000);
     ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
                               5000);
     ngx_conf_merge_msec_value(conf->read_timeout, prev->read_timeout, 120000);
@@ -235,6 +242,13 @@ LocConf* loc_conf(ngx_http_request_t* r)
 {
     return static_cast<LocConf*>(static_cast<LocConfBase*>(
         ngx_http_get_module_loc_conf(r, ngx_http_chatbot_module)));
+}
+
+QuestionLimits question_limits(const LocConfBase& lcf)
+{
+    return {.text_size = lcf.query_max_size,
+            .messages = static_cast<std::size_t>(lcf.history),
+            .history_size = lcf.history_max_size};
 }
 
 ngx_str_t copy(ngx_pool_t* pool, std::string_view text)

@@ -1,8 +1,8 @@
-#include "nginx/chatbot.hpp"
-
 #include <algorithm>
 #include <exception>
 
+#include "nginx/output.hpp"
+#include "nginx/request.hpp"
 #include "text/json.hpp"
 
 // A filter that makes application/problem+json (RFC 9457) of errors in chatbot
@@ -105,16 +105,6 @@ bool is_ours(ngx_http_request_t* r, const Request* request)
     return !(request && request->answered);
 }
 
-std::string problem_json(ngx_uint_t status, const Text& text,
-                         const Problem& problem)
-{
-    std::string json = "{\"type\": \"about:blank\", \"title\": ";
-    append_json(json, text.title);
-    json += ", \"status\": " + std::to_string(status) + ", \"detail\": ";
-    append_json(json, problem.detail.empty() ? text.detail : problem.detail);
-    return json + "}";
-}
-
 ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
 {
     auto status = r->headers_out.status;
@@ -139,8 +129,7 @@ ngx_int_t make_problem(ngx_http_request_t* r)
     }
 
     auto status = r->headers_out.status;
-    const auto& text = text_of(status);
-    auto json = problem_json(status, text, request->problem);
+    auto json = problem_json(status, request->problem.detail);
     request->problem_body = make_body(r, "application/problem+json", json);
     if (!request->problem_body || add_problem_headers(r, *request) != NGX_OK) {
         return NGX_ERROR;
@@ -184,6 +173,16 @@ ngx_int_t body_filter(ngx_http_request_t* r, ngx_chain_t* in) noexcept
 const char* problem_detail(ngx_uint_t status)
 {
     return text_of(status).detail;
+}
+
+std::string problem_json(ngx_uint_t status, std::string_view detail)
+{
+    const auto& text = text_of(status);
+    std::string json = "{\"type\": \"about:blank\", \"title\": ";
+    append_json(json, text.title);
+    json += ", \"status\": " + std::to_string(status) + ", \"detail\": ";
+    append_json(json, detail.empty() ? text.detail : detail);
+    return json + "}";
 }
 
 void install_problem_filter()

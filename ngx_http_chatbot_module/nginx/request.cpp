@@ -1,4 +1,4 @@
-#include "nginx/chatbot.hpp"
+#include "nginx/request.hpp"
 
 #include <exception>
 #include <new>
@@ -8,8 +8,8 @@
 #include "text/digest.hpp"
 #include "text/form.hpp"
 #include "text/unicode.hpp"
-#include "text/json.hpp"
 #include "core/query.hpp"
+#include "nginx/output.hpp"
 
 // The life of a request: its question in, its answer out, its abort.
 
@@ -92,17 +92,6 @@ ngx_int_t refuse(ngx_http_request_t* r, Problem problem)
     return status;
 }
 
-std::string cache_status(const Request& request)
-{
-    if (request.hit) {
-        return "chatbot; hit; ttl=" + std::to_string(request.ttl_s);
-    }
-    if (request.cache_status == CacheStatus::collapsed) {
-        return "chatbot; fwd=miss; collapsed";
-    }
-    return "chatbot; fwd=miss";
-}
-
 }  // namespace
 
 ngx_int_t handler(ngx_http_request_t* r) noexcept
@@ -166,65 +155,94 @@ Request::~Request()
 
 void Request::start(std::string_view body)
 {
-    if (auto wrong = find_query(body)) {
+    Question question;
+    AnswerForm form = AnswerForm::json;
+    auto wrong = read_question(body, question);
+    if (!wrong) {
+        wrong = read_form(question, find_header(r_, "accept"), form);
+    }
+    if (wrong) {
         fail(std::move(wrong));
         return;
     }
 
+    // A browser's EventSource asks again after every end; this stops it.
+    if (form == AnswerForm::events &&
+        is_done_id(find_header(r_, "last-event-id"))) {
+        ngx_http_finalize_request(r_, NGX_HTTP_NO_CONTENT);
+        return;
+    }
+
+    query = std::move(*question.text);
     std::optional<Key> key;
-    if (find_key(key) != NGX_OK) {
+    if (find_key(question.history, key) != NGX_OK) {
         ngx_http_finalize_request(r_, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
-    // The client's FIN may have come with its request: then no event follows.
+    notice_leaving();
+    if (form != AnswerForm::json && r_ == r_->main) {
+        begin_stream(form);
+    }
+    seat_ = ask(*this, *loc_conf(r_)->route, key, record(),
+                std::move(question.history), stream_ != nullptr);
+    asked = true;
+}
+
+// The client's FIN may have come with its request: then no event follows.
+void Request::notice_leaving()
+{
     r_->read_event_handler = ngx_http_test_reading;
     if (r_->connection->read->ready) {
         ngx_post_event(r_->connection->read, &ngx_posted_events);
     }
-
-    seat_ = ask(*this, *loc_conf(r_)->route, key, record());
-    asked = true;
 }
 
-Problem Request::find_query(std::string_view body)
+void Request::begin_stream(AnswerForm form)
+{
+    stream_ = std::make_unique<Stream>(r_, *this, form,
+                                       find_header(r_, "last-event-id"));
+    if (form == AnswerForm::events) {
+        sent_ms_ = ngx_current_msec;
+        heartbeat_.emplace([this] { on_heartbeat(); });
+        heartbeat_->hold_worker(false);
+        heartbeat_->set_timer(loc_conf(r_)->heartbeat);
+    }
+}
+
+Problem Request::read_question(std::string_view body, Question& question)
 {
     auto lcf = loc_conf(r_);
-    std::optional<std::string> found;
+    question_from_form(view(r_->args), question);
 
     if (lcf->query) {
         ngx_str_t value;
         if (ngx_http_complex_value(r_, lcf->query, &value) != NGX_OK) {
             return {500, "The question cannot be read.", "", 0};
         }
-        found = decode_form(view(value));
+        question.text = decode_form(view(value));
 
-    } else {
-        found = form_member(view(r_->args), "query");
-        if (r_->method & NGX_HTTP_POST) {
-            auto type = r_->headers_in.content_type;
-            auto wrong = query_from_body(
-                type ? view(type->value) : std::string_view(), body, found);
-            if (wrong) {
-                return wrong;
-            }
+    } else if (r_->method & NGX_HTTP_POST) {
+        auto type = r_->headers_in.content_type;
+        auto wrong = question_from_body(
+            type ? view(type->value) : std::string_view(), body, question);
+        if (wrong) {
+            return wrong;
         }
     }
-
-    if (auto wrong = check_query(found, lcf->query_max_size)) {
-        return wrong;
-    }
-
-    query = std::move(*found);
-    return {};
+    return check_question(question, question_limits(*lcf));
 }
 
 // Leaves `key` empty if the answer is neither looked up, kept nor shared.
-ngx_int_t Request::find_key(std::optional<Key>& key) const
+ngx_int_t Request::find_key(const std::vector<Message>& history,
+                            std::optional<Key>& key) const
 {
     auto lcf = loc_conf(r_);
     if (!lcf->cache_key) {
         key = digest({fold(query), lcf->key_suffix});
+        for (const auto& message : history) {
+            key = digest({hex(*key), message.role, message.content});
+        }
         return NGX_OK;
     }
 
@@ -251,18 +269,35 @@ Record Request::record() const
     return record;
 }
 
-void Request::fail(Problem wrong)
+void Request::log_reason(const Problem& wrong) const
 {
     if (!wrong.reason.empty()) {
         ngx_log_error(NGX_LOG_ERR, r_->connection->log, 0, "chatbot: %s",
                       wrong.reason.c_str());
     }
+}
 
+void Request::fail(Problem wrong)
+{
+    log_reason(wrong);
     problem = std::move(wrong);
     ngx_http_finalize_request(r_, problem.status);
 }
 
-void Request::on_text() {}
+void Request::on_text()
+{
+    auto c = r_->connection;
+    ngx_http_set_log_request(c->log, r_);
+
+    cache_status = Conductor::status(seat_);
+    if (stream_->name().empty()) {
+        stream_->set_name(answer_names().of(Conductor::flight(seat_)));
+    }
+    flow();
+
+    // `this` may be gone.
+    ngx_http_run_posted_requests(c);
+}
 
 void Request::on_answer(const Reply& reply, CacheStatus status)
 {
@@ -275,19 +310,13 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
 
     auto c = r_->connection;
     ngx_http_set_log_request(c->log, r_);
+    take(reply, status);
 
-    hit = reply.hit;
-    ttl_s = reply.ttl_s;
-    upstream_ms = reply.upstream_ms;
-    cache_status = status;
-
-    if (reply.problem) {
+    if (reply.problem && !(stream_ && stream_->started())) {
         fail(reply.problem);
+    } else if (stream_) {
+        end_stream(reply);
     } else {
-        answered = true;
-        model = reply.answer->model;
-        prompt_tokens = reply.answer->prompt_tokens;
-        completion_tokens = reply.answer->completion_tokens;
         ngx_http_finalize_request(r_, send_answer(*reply.answer));
     }
 
@@ -295,15 +324,94 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
     ngx_http_run_posted_requests(c);
 }
 
+// Keeps what the variables tell.
+void Request::take(const Reply& reply, CacheStatus status)
+{
+    hit = reply.hit;
+    ttl_s = reply.ttl_s;
+    upstream_ms = reply.upstream_ms;
+    cache_status = status;
+    answered = !reply.problem || (stream_ && stream_->started());
+    if (!reply.problem) {
+        model = reply.answer->model;
+        prompt_tokens = reply.answer->prompt_tokens;
+        completion_tokens = reply.answer->completion_tokens;
+    }
+}
+
+void Request::end_stream(const Reply& reply)
+{
+    answer_ = reply.answer;
+    if (reply.problem) {
+        log_reason(reply.problem);
+        stream_->end_problem(static_cast<ngx_uint_t>(reply.problem.status),
+                             reply.problem.detail);
+    } else {
+        name_answer(*answer_);
+        stream_->end_answer(hit);
+    }
+    flow();
+}
+
+// A whole answer goes by a name of its own, which is the same in all workers. A
+// client that knows it by the name of its flight goes on with that.
+void Request::name_answer(const Answer& answer)
+{
+    auto name = AnswerNames::of(answer);
+    if (!stream_->name().empty()) {
+        answer_names().remember(stream_->name(), name);
+        return;
+    }
+
+    const auto& wanted = stream_->wanted();
+    stream_->set_name(answer_names().means(wanted, name) ? wanted : name);
+}
+
+void Request::flow()
+{
+    sent_ms_ = ngx_current_msec;
+    auto text = seat_     ? Conductor::text(seat_)
+                : answer_ ? std::string_view(answer_->text)
+                          : std::string_view();
+    if (!stream_->flow(text)) {
+        finalize_stream();
+    }
+}
+
+void Request::on_heartbeat()
+{
+    auto interval = loc_conf(r_)->heartbeat;
+    auto silent_ms = ngx_current_msec - sent_ms_;
+    if (silent_ms < interval) {
+        heartbeat_->set_timer(interval - silent_ms);
+        return;
+    }
+
+    auto c = r_->connection;
+    ngx_http_set_log_request(c->log, r_);
+    if (seat_) {
+        cache_status = Conductor::status(seat_);
+    }
+    sent_ms_ = ngx_current_msec;
+    heartbeat_->set_timer(interval);
+    if (!stream_->send_heartbeat()) {
+        finalize_stream();
+    }
+    ngx_http_run_posted_requests(c);
+}
+
+void Request::finalize_stream()
+{
+    if (heartbeat_) {
+        heartbeat_->cancel_timer();
+    }
+    ngx_http_finalize_request(r_, stream_->rc());
+}
+
 ngx_int_t Request::send_answer(const Answer& answer)
 {
-    std::string json;
-    json.reserve(answer.text.size() + 64);
-    json = "{\"response\": ";
-    append_json(json, answer.text);
-    json += hit ? ", \"source\": \"cache\"}" : ", \"source\": \"api\"}";
-
-    auto body = make_body(r_, "application/json", json);
+    auto body =
+        make_body(r_, "application/json", answer_json(answer.text, hit));
     if (!body || add_headers(r_, *this) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -316,62 +424,6 @@ ngx_int_t Request::send_answer(const Answer& answer)
     }
 
     return ngx_http_output_filter(r_, body);
-}
-
-ngx_chain_t* make_body(ngx_http_request_t* r, std::string_view type,
-                       std::string_view text)
-{
-    auto chain = ngx_alloc_chain_link(r->pool);
-    auto buf = static_cast<ngx_buf_t*>(ngx_calloc_buf(r->pool));
-    auto data = copy(r->pool, text);
-    auto content_type = copy(r->pool, type);
-    if (!chain || !buf || !data.data || !content_type.data) {
-        return nullptr;
-    }
-
-    buf->pos = data.data;
-    buf->last = data.data + data.len;
-    buf->memory = 1;
-    buf->last_buf = r == r->main;
-    buf->last_in_chain = 1;
-    chain->buf = buf;
-    chain->next = nullptr;
-
-    auto& out = r->headers_out;
-    out.content_length_n = static_cast<off_t>(data.len);
-    out.content_type = content_type;
-    out.content_type_len = content_type.len;
-    out.content_type_lowcase = nullptr;
-    out.charset.len = 0;
-    return chain;
-}
-
-ngx_int_t add_header(ngx_http_request_t* r, const char* name,
-                     std::string_view value)
-{
-    auto header =
-        static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
-    if (!header) {
-        return NGX_ERROR;
-    }
-
-    *header = {};
-    header->hash = 1;
-    header->key = {ngx_strlen(name),
-                   reinterpret_cast<u_char*>(const_cast<char*>(name))};
-    header->value = copy(r->pool, value);
-    return header->value.data ? NGX_OK : NGX_ERROR;
-}
-
-ngx_int_t add_headers(ngx_http_request_t* r, const Request& request)
-{
-    if (request.cache_status != CacheStatus::none &&
-        add_header(r, "Cache-Status", cache_status(request)) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    auto id = request_id(r);
-    return id.empty() ? NGX_OK : add_header(r, "X-Request-ID", id);
 }
 
 }  // namespace chatbot

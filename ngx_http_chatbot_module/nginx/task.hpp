@@ -56,7 +56,8 @@ public:
         event_.log = ngx_cycle->log;
         event_.handler = [](ngx_event_t* event) noexcept {
             auto c = static_cast<ngx_connection_t*>(event->data);
-            static_cast<Event*>(c->data)->handler_();
+            auto handler = static_cast<Event*>(c->data)->handler_;
+            handler();  // which may destroy the event
         };
     }
 
@@ -82,6 +83,13 @@ public:
             ngx_del_timer(&event_);
         }
         ngx_add_timer(&event_, in_ms);
+    }
+
+    void cancel_timer()
+    {
+        if (event_.timer_set) {
+            ngx_del_timer(&event_);
+        }
     }
 
     [[nodiscard]] bool timer_set() const { return event_.timer_set; }

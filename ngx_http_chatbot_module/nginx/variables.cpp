@@ -1,4 +1,4 @@
-#include "nginx/chatbot.hpp"
+#include "nginx/request.hpp"
 
 #include <openssl/rand.h>
 

@@ -1,4 +1,3 @@
-#include "nginx/chatbot.hpp"
 
 #include <sys/resource.h>
 
@@ -10,8 +9,10 @@
 
 #include "nginx/former.hpp"
 #include "nginx/log.hpp"
+#include "nginx/request.hpp"
 #include "reactor/reactor.hpp"
 #include "nginx/task.hpp"
+#include "text/digest.hpp"
 
 // The life of a worker process: its conductor, the reactor's thread, and the
 // logs.
@@ -86,10 +87,11 @@ public:
     Worker& operator=(const Worker&) = delete;
 
     Conductor::Seat* ask(Waiter& waiter, const Route& route,
-                         std::optional<Key> key, Record record, bool stream)
+                         std::optional<Key> key, Record record,
+                         std::vector<Message> history, bool stream)
     {
-        auto seat =
-            conductor_.ask(waiter, route, key, std::move(record), stream);
+        auto seat = conductor_.ask(waiter, route, key, std::move(record),
+                                   stream, std::move(history));
         hold();
         return seat;
     }
@@ -247,9 +249,19 @@ void exit_worker(ngx_cycle_t*)
 }
 
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, bool stream)
+                     Record record, std::vector<Message> history, bool stream)
 {
-    return worker->ask(waiter, route, key, std::move(record), stream);
+    return worker->ask(waiter, route, key, std::move(record),
+                       std::move(history), stream);
+}
+
+AnswerNames& answer_names()
+{
+    static AnswerNames names(
+        hex(digest({std::to_string(ngx_pid), std::to_string(ngx_time())}))
+            .substr(0, 12) +
+        "-");
+    return names;
 }
 
 void leave(Conductor::Seat* seat)

@@ -121,6 +121,7 @@ bool is_stream_type(const char* type)
 }  // namespace
 
 std::string request_body(const ModelSettings& settings, std::string_view model,
+                         const std::vector<Message>& history,
                          std::string_view question, bool stream,
                          const std::vector<std::string>& left_out,
                          std::string_view url)
@@ -131,6 +132,10 @@ std::string request_body(const ModelSettings& settings, std::string_view model,
     body += ",\"messages\":[";
     if (!settings.system_prompt.empty()) {
         append_message(body, "system", settings.system_prompt);
+        body += ',';
+    }
+    for (const auto& message : history) {
+        append_message(body, message.role, message.content);
         body += ',';
     }
     append_message(body, "user", question);

@@ -21,7 +21,7 @@ namespace chatbot {
 // is the server's, if it is another than that of the settings.
 [[nodiscard]] std::string request_body(
     const ModelSettings& settings, std::string_view model,
-    std::string_view question, bool stream,
+    const std::vector<Message>& history, std::string_view question, bool stream,
     const std::vector<std::string>& left_out = {}, std::string_view url = {});
 
 // The value of a chatbot_param as JSON text, `text` as it is written if it is

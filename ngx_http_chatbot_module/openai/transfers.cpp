@@ -448,8 +448,9 @@ void Transfers::Impl::prepare_attempt(Call& call, const Origin& origin)
         touched_.push_back(flight);
     };
     prepare(attempt,
-            request_body(settings, call.model, call.ask.question, stream,
-                         call.left_out, call.server().url),
+            request_body(settings, call.model, call.ask.history,
+                         call.ask.question, stream, call.left_out,
+                         call.server().url),
             share_.get());
     if (curl_easy_setopt(attempt.easy.get(), CURLOPT_PRIVATE, &call) !=
         CURLE_OK) {

@@ -36,7 +36,9 @@ void check(const std::optional<std::string>& query)
 {
     static constexpr std::size_t max_size = 1000;
 
-    auto status = check_query(query, max_size).status;
+    Question question;
+    question.text = query;
+    auto status = check_question(question, {.text_size = max_size}).status;
     if (status == 0) {
         assert(is_text(*query));
         assert(query->size() <= max_size);
@@ -65,9 +67,10 @@ void check_parts(const std::string& body, std::string_view content_type)
     }
     auto written = "--X\r\nContent-Disposition: form-data; name=query\r\n\r\n" +
                    body + delimiter + "--\r\n";
-    std::optional<std::string> query;
-    assert(!query_from_body("multipart/form-data; boundary=X", written, query));
-    assert(query == body);
+    Question question;
+    assert(!question_from_body("multipart/form-data; boundary=X", written,
+                               question));
+    assert(question.text == body);
 }
 
 }  // namespace
@@ -92,11 +95,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     }
     check(form_member(body, "query"));
 
-    std::optional<std::string> query = "before";
-    auto status = query_from_body(content_type, body, query).status;
+    Question question;
+    question.text = "before";
+    auto status = question_from_body(content_type, body, question).status;
     assert(status == 0 || status == 400 || status == 415 || status == 422);
-    assert(status == 0 || query == "before");
-    check(query);
+    assert(status == 0 || question.text == "before");
+    check(question.text);
 
     check_parts(body, content_type);
 
@@ -104,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     std::string json = "{\"query\":";
     append_json(json, text);
     json += '}';
-    assert(!query_from_body("application/json", json, query));
-    assert(query == text);
+    assert(!question_from_body("application/json", json, question));
+    assert(question.text == text);
     return 0;
 }

@@ -14,15 +14,22 @@ using std::string_literals::operator""s;
 // What comes out of a body, as a line.
 std::string read(std::string_view type, std::string_view body)
 {
-    std::optional<std::string> query = "old";
-    auto problem = query_from_body(type, body, query);
+    Question question;
+    question.text = "old";
+    auto problem = question_from_body(type, body, question);
     if (problem) {
         return std::to_string(problem.status) + " " + problem.detail;
     }
-    return "<" + query.value_or("(none)") + ">";
+
+    std::string line;
+    for (const auto& message : question.history) {
+        line += message.role + ":" + message.content + " ";
+    }
+    return line + "<" + question.text.value_or("(none)") + ">" +
+           (question.stream ? " stream=" + *question.stream : "");
 }
 
-TEST(QueryFromBodyTest, Json)
+TEST(QuestionFromBodyTest, Json)
 {
     EXPECT_EQ(read("application/json", R"({"query": "a\n"})"), "<a\n>");
     EXPECT_EQ(read("Application/JSON ; charset=utf-8", R"({"query": ""})"),
@@ -33,7 +40,7 @@ TEST(QueryFromBodyTest, Json)
     EXPECT_EQ(read("application/json", R"({"query": null})"), "<old>");
 }
 
-TEST(QueryFromBodyTest, BadJson)
+TEST(QuestionFromBodyTest, BadJson)
 {
     auto refused = [](std::string_view body) {
         auto found = read("application/json", body);
@@ -57,14 +64,14 @@ TEST(QueryFromBodyTest, BadJson)
               "422 The \"query\" member must be a string.");
 }
 
-TEST(QueryFromBodyTest, Form)
+TEST(QuestionFromBodyTest, Form)
 {
     auto type = "application/x-www-form-urlencoded;charset=UTF-8";
     EXPECT_EQ(read(type, "x=1&query=a+b"), "<a b>");
     EXPECT_EQ(read(type, "x=1"), "<old>");
 }
 
-TEST(QueryFromBodyTest, ByteOrderMark)
+TEST(QuestionFromBodyTest, ByteOrderMark)
 {
     EXPECT_EQ(read("application/json", "\uFEFF{\"query\":\"a\"}"), "<a>");
     EXPECT_EQ(read("application/json", "{\"query\":\"\uFEFFa\"}"), "<\uFEFFa>");
@@ -84,7 +91,7 @@ std::string read_parts(const std::string& parts)
     return read("multipart/form-data; boundary=X", parts + "--X--");
 }
 
-TEST(QueryFromBodyTest, Multipart)
+TEST(QuestionFromBodyTest, Multipart)
 {
     EXPECT_EQ(read_parts(part("x", "1") + part("query", "a+b%20")), "<a+b%20>");
     EXPECT_EQ(read_parts(part("query", "a") + part("query", "b")), "<b>");
@@ -99,7 +106,7 @@ TEST(QueryFromBodyTest, Multipart)
               "delimiter is missing.");
 }
 
-TEST(QueryFromBodyTest, PartsThatAreWrittenOtherwise)
+TEST(QuestionFromBodyTest, PartsThatAreWrittenOtherwise)
 {
     auto with = [](std::string_view headers) {
         return read_parts(part("query", "a", headers)).substr(0, 4);
@@ -114,7 +121,7 @@ TEST(QueryFromBodyTest, PartsThatAreWrittenOtherwise)
               "<a>");
 }
 
-TEST(QueryFromBodyTest, OtherTypes)
+TEST(QuestionFromBodyTest, OtherTypes)
 {
     for (auto type : {"", "text/plain", "multipart/mixed; boundary=x",
                       "application/jsonx", "\xFF"}) {
@@ -125,7 +132,7 @@ TEST(QueryFromBodyTest, OtherTypes)
     }
 }
 
-TEST(QueryFromBodyTest, OtherCharsets)
+TEST(QuestionFromBodyTest, OtherCharsets)
 {
     for (std::string type :
          {"application/json", "application/x-www-form-urlencoded",
@@ -136,15 +143,100 @@ TEST(QueryFromBodyTest, OtherCharsets)
     EXPECT_EQ(read("application/json; charset=UTF8", "{}"), "<old>");
 }
 
+TEST(QuestionFromBodyTest, Conversation)
+{
+    auto read_json = [](std::string_view json) {
+        return read("application/json", json);
+    };
+    EXPECT_EQ(read_json(R"({"messages": [{"role": "user", "content": "a"},
+                  {"role": "assistant", "content": "b", "name": "x"},
+                  {"role": "user", "content": "c"}]})"),
+              "user:a assistant:b <c>");
+    EXPECT_EQ(read_json(R"({"messages": [{"role":"user","content":"a"}],
+                            "query": null})"),
+              "<a>");
+    EXPECT_EQ(read_json(R"({"messages": null, "query": "q"})"), "<q>");
+    for (
+        auto messages :
+        {R"(1)", R"([])", R"(["a"])", R"([{"role":"user"}])",
+         R"([{"role":"system","content":"a"},{"role":"user","content":"b"}])",
+         R"([{"role":"user","content":["a"]}])",
+         R"([{"role":"user","content":"a"},{"role":"assistant","content":"b"}])"}) {
+        auto json = std::string("{\"messages\":") + messages + "}";
+        EXPECT_EQ(read_json(json).substr(0, 4), "422 ") << json;
+    }
+    EXPECT_EQ(read_json(R"({"query":"q","messages":[]})"),
+              "422 Send either \"query\" or \"messages\", not both.");
+}
+
+TEST(QuestionFromBodyTest, Stream)
+{
+    auto stream = [](std::string_view value) {
+        return read("application/json",
+                    "{\"stream\":" + std::string(value) + "}");
+    };
+    EXPECT_EQ(stream("true"), "<old> stream=1");
+    EXPECT_EQ(stream("false"), "<old> stream=0");
+    EXPECT_EQ(stream("1"), "<old> stream=1");
+    EXPECT_EQ(stream("\"text\""), "<old> stream=text");
+    EXPECT_EQ(stream("null"), "<old>");
+    EXPECT_EQ(stream("[]").substr(0, 4), "422 ");
+    EXPECT_EQ(read("application/x-www-form-urlencoded", "stream=1&query=a"),
+              "<a> stream=1");
+    EXPECT_EQ(read_parts(part("stream", "text") + part("query", "a")),
+              "<a> stream=text");
+}
+
+std::string form(std::optional<std::string> stream, std::string_view accept)
+{
+    Question question;
+    question.stream = std::move(stream);
+    AnswerForm form = AnswerForm::json;
+    if (read_form(question, accept, form)) {
+        return "422";
+    }
+    return form == AnswerForm::json     ? "json"
+           : form == AnswerForm::events ? "events"
+                                        : "text";
+}
+
+TEST(ReadFormTest, ParameterThenAccept)
+{
+    EXPECT_EQ(form({}, ""), "json");
+    EXPECT_EQ(form({}, "text/html, Text/Event-Stream;q=0.9"), "events");
+    EXPECT_EQ(form("0", "text/event-stream"), "json");
+    EXPECT_EQ(form("1", ""), "events");
+    EXPECT_EQ(form("true", "application/json"), "events");
+    EXPECT_EQ(form("text", "text/event-stream"), "text");
+    EXPECT_EQ(form("yes", ""), "422");
+}
+
+TEST(CheckQuestionTest, History)
+{
+    auto checked = [](std::size_t messages, std::size_t size) {
+        Question question;
+        question.text = "a";
+        question.history.assign(messages, {"user", std::string(size, 'x')});
+        return check_question(question, {.messages = 2, .history_size = 10})
+            .detail;
+    };
+    EXPECT_EQ(checked(2, 5), "");
+    EXPECT_EQ(checked(3, 1), "There are more than 2 messages before the last.");
+    EXPECT_EQ(checked(2, 6),
+              "The messages before the last are longer than 10 bytes.");
+}
+
 std::string checked_body(std::size_t size, std::string_view encoding)
 {
-    auto problem = check_body(size, encoding, 100);
+    auto problem =
+        check_body(size, encoding, {.text_size = 100, .messages = 0});
     return std::to_string(problem.status) + " " + problem.detail;
 }
 
 TEST(CheckBodyTest, SizeAndEncoding)
 {
-    EXPECT_EQ(max_body_size(100), 16984U);
+    EXPECT_EQ((QuestionLimits{.text_size = 100, .messages = 0}.body_size()),
+              16984U);
     EXPECT_EQ(checked_body(0, ""), "0 ");
     EXPECT_EQ(checked_body(16984, "Identity"), "0 ");
     EXPECT_EQ(checked_body(16985, "gzip"),
@@ -157,18 +249,20 @@ TEST(CheckBodyTest, SizeAndEncoding)
 
 std::string checked(const std::optional<std::string>& query)
 {
-    auto problem = check_query(query, 10);
+    Question question;
+    question.text = query;
+    auto problem = check_question(question, {.text_size = 10});
     return std::to_string(problem.status) + " " + problem.detail;
 }
 
-TEST(CheckQueryTest, Good)
+TEST(CheckQuestionTest, Good)
 {
     EXPECT_EQ(checked("a"), "0 ");
     EXPECT_EQ(checked(" привет"s.substr(0, 9)), "0 ");
     EXPECT_EQ(checked("0123456789"), "0 ");
 }
 
-TEST(CheckQueryTest, Bad)
+TEST(CheckQuestionTest, Bad)
 {
     EXPECT_EQ(checked(std::nullopt), "422 The \"query\" parameter is missing.");
     EXPECT_EQ(checked(""), "422 The \"query\" parameter is blank.");

@@ -14,7 +14,7 @@ TEST(RequestBodyTest, Plain)
 {
     ModelSettings settings;
     EXPECT_EQ(
-        request_body(settings, "gpt", "a \"b\"\n?", false),
+        request_body(settings, "gpt", {}, "a \"b\"\n?", false),
         R"({"model":"gpt","messages":[{"role":"user","content":"a \"b\"\n?"}]})");
 }
 
@@ -24,7 +24,7 @@ TEST(RequestBodyTest, Everything)
     settings.system_prompt = "Be brief.";
     settings.params = {{"temperature", "0.2"}, {"stop", "[\"x\"]"}};
 
-    auto body = request_body(settings, "gpt", "q", true);
+    auto body = request_body(settings, "gpt", {}, "q", true);
     EXPECT_TRUE(parse_json(body));
     EXPECT_EQ(body,
               R"({"model":"gpt","messages":[)"

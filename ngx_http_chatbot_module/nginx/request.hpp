@@ -1,0 +1,109 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/answer_names.hpp"
+#include "core/conductor.hpp"
+#include "core/query.hpp"
+#include "nginx/chatbot.hpp"
+#include "nginx/stream.hpp"
+#include "nginx/task.hpp"
+
+namespace chatbot {
+
+// One request in a chatbot location: what became of it.  Lives in its pool.
+//
+// Threads:  event loop only.
+class Request final : public Waiter {
+public:
+    explicit Request(ngx_http_request_t* r)
+        : r_(r)
+    {
+    }
+    ~Request();
+
+    void on_text() override;
+    void on_answer(const Reply& reply, CacheStatus status) override;
+
+    // Looks the question up and asks it, or fails at once; in each case the
+    // request is finalized later or in here, not by the caller.
+    void start(std::string_view body);
+
+    // Sends more of a stream, as far as the client takes it.
+    void flow();
+
+    // Finalizes the request; problem_filter makes the response.
+    void fail(Problem problem);
+
+    std::string query;  // the question, once it is found
+    Problem problem;
+    bool asked = false;
+    bool answered = false;  // by an answer of ours, not by a problem
+    bool hit = false;
+    int ttl_s = 0;
+    int upstream_ms = -1;
+    CacheStatus cache_status = CacheStatus::none;
+    std::string model;
+    std::int32_t prompt_tokens = -1;
+    std::int32_t completion_tokens = -1;
+    ngx_chain_t* problem_body = nullptr;  // to be sent instead of nginx's
+
+private:
+    [[nodiscard]] Problem read_question(std::string_view body,
+                                        Question& question);
+    [[nodiscard]] ngx_int_t find_key(const std::vector<Message>& history,
+                                     std::optional<Key>& key) const;
+    [[nodiscard]] Record record() const;
+    void notice_leaving();
+    void begin_stream(AnswerForm form);
+    void take(const Reply& reply, CacheStatus status);
+    void end_stream(const Reply& reply);
+    void name_answer(const Answer& answer);
+    void on_heartbeat();
+    void finalize_stream();
+    void log_reason(const Problem& wrong) const;
+    [[nodiscard]] ngx_int_t send_answer(const Answer& answer);
+
+    ngx_http_request_t* const r_;
+    Conductor::Seat* seat_ = nullptr;
+    std::unique_ptr<Stream> stream_;  // null: the answer is sent whole
+    std::optional<Event> heartbeat_;
+    ngx_msec_t sent_ms_ = 0;                // when the stream last moved
+    std::shared_ptr<const Answer> answer_;  // of a stream, once it is whole
+};
+
+// The context of a request; null if it has none.
+[[nodiscard]] inline Request* context_of(ngx_http_request_t* r)
+{
+    return static_cast<Request*>(
+        ngx_http_get_module_ctx(r, ngx_http_chatbot_module));
+}
+
+// The same, also after an internal redirect.
+[[nodiscard]] Request* find_request(ngx_http_request_t* r);
+
+// The context, made if need be; null if there is no memory.
+[[nodiscard]] Request* make_request(ngx_http_request_t* r);
+
+// Why the body of a POST is refused: by its headers before it is read, by its
+// size after that (body.cpp).
+[[nodiscard]] Problem check_body(ngx_http_request_t* r);
+
+// When the request arrived, in milliseconds since the epoch.
+[[nodiscard]] inline std::int64_t arrival_ms(const ngx_http_request_t* r)
+{
+    return static_cast<std::int64_t>(r->start_sec) * 1000 + r->start_msec;
+}
+
+// To the conductor of this worker process (worker.cpp).
+Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
+                     Record record, std::vector<Message> history, bool stream);
+void leave(Conductor::Seat* seat);
+
+[[nodiscard]] AnswerNames& answer_names();
+
+}  // namespace chatbot
