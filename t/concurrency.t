@@ -75,6 +75,32 @@ for my $round (1 .. 4) {
 is(wait_rows(1153), 1153, 'full thread pool, rows');
 $tiny->quit;
 
+# its threads are still at work when the worker ends
+
+my $ended = Test::Chatbot->new(with => $t,
+	conf => $conf =~ s/chatbot_postgres \S+;/chatbot_postgres off;/r,
+	main => "thread_pool tiny threads=1 max_queue=1;\n",
+	http => "chatbot_thread_pool tiny;\n");
+
+for my $round (1 .. 3) {
+	$ended->run;
+	my @leaving = map { my $s = dial(port => $ended->port);
+		print $s Test::Chatbot::question("[delay 5] ends $round.$_"); $s } 1 .. 20;
+	ok(wait_for { $api->in_flight }, 'full thread pool, at work');
+	$ended->stop;
+	ok(wait_for { !$api->in_flight }, 'full thread pool, stopped');
+}
+
+# a limit of open files
+
+my $short = Test::Chatbot->new(with => $t, conf => $conf,
+	main => "worker_rlimit_nofile 200;\n")->run;
+@answers = $short->many(map { "[delay 0.2] short $_" } 1 .. 100);
+is(answered(@answers), 100, 'few descriptors, all are answered');
+like($short->error_log, qr/\[warn\].*"chatbot_max_in_flight" 10000 is more/,
+	'few descriptors, a warning');
+$short->quit;
+
 # not more at once than allowed
 
 my $few = Test::Chatbot->new(with => $t, conf => $conf,
@@ -96,7 +122,7 @@ like($few->error_log, qr/\[error\] .*"chatbot_max_in_flight" is reached, client:
 
 is(answered(map { join '', <$_> } @waiting), 3, 'the others are answered');
 is(status(ask('one more')), 200, 'room again');
-is(wait_rows(1158), 1158, 'the refused one is recorded, too');
+is(wait_rows(1258), 1258, 'the refused one is recorded, too');
 is($t->postgres->sql('select status, http_status, response_text'
 	. ' from request_logs where http_status <> 200'),
 	'error|503|Error: ' . json($refused)->{detail}, 'its row');

@@ -243,6 +243,7 @@ refuses("$_ 0;", '0') for map { "chatbot_$_" } qw/ query_max_size
 refuses("$_ -1;", '-1') for map { "chatbot_$_" } qw/ query_max_size timeout
 	retries cache_valid /;
 refuses('chatbot_timeout 1000d;', '1000d');
+refuses('chatbot_upstream_stream sometimes;', 'sometimes');
 refuses('chatbot_answer_max_size 4g;', '4g');
 refuses('chatbot_log_table a.b.c;', 'a.b.c');
 refuses('chatbot_log_table "";', '');

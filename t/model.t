@@ -60,6 +60,11 @@ location /third {
     chatbot_model gpt-9 gpt-3.5-turbo gpt-6-luna;
 }
 
+location /unstreamed {
+    chatbot_pass %%API%%;
+    chatbot_upstream_stream wanted;
+}
+
 location /once {
     chatbot_pass %%API%%;
     chatbot_retries 0;
@@ -104,7 +109,14 @@ is(messages($asked), 'system: You are a helpful assistant. user: hi',
 	'messages');
 is($asked->{json}{reasoning_effort}, 'none', 'does not think by default');
 is($missing->{json}{reasoning_effort}, undef, 'another model is not told so');
-is_deeply([sort keys %{$asked->{json}}], [qw/ messages model reasoning_effort stream stream_options /], 'nothing else');
+is_deeply([sort keys %{$asked->{json}}],
+	[qw/ messages model reasoning_effort stream stream_options /],
+	'nothing else');
+
+ask('unstreamed', uri => '/unstreamed');
+ok(!(sent())[0]{json}{stream}, 'chatbot_upstream_stream wanted');
+get('/unstreamed?query=streamed&stream=1');
+ok((sent())[0]{json}{stream}, 'chatbot_upstream_stream wanted, and it is');
 
 # models
 

@@ -66,6 +66,9 @@ struct Param {
     ngx_str_t model;  // for this one only; empty: for all
 };
 
+// When the API is asked for a stream.
+enum UpstreamStream : ngx_uint_t { stream_always, stream_wanted };
+
 struct LocConfBase {
     ngx_str_t pass;  // data null: no chatbot location
     ngx_str_t api_key;
@@ -81,6 +84,7 @@ struct LocConfBase {
     ngx_int_t history;
     size_t history_max_size;
     ngx_msec_t heartbeat;
+    ngx_uint_t upstream_stream;
     ngx_msec_t connect_timeout;
     ngx_msec_t read_timeout;
     ngx_msec_t timeout;

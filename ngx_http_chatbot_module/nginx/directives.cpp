@@ -535,6 +535,24 @@ const char* wrong_proxy(std::string url)
            "socks5:// or socks5h://";
 }
 
+char* set_upstream_stream(ngx_conf_t* cf, ngx_command_t*, void* conf)
+{
+    auto lcf = static_cast<LocConfBase*>(conf);
+    if (lcf->upstream_stream != NGX_CONF_UNSET_UINT) {
+        return duplicate;
+    }
+
+    auto value = view(args(cf)[1]);
+    if (value != "always" && value != "wanted") {
+        return fail(cf,
+                    "invalid value \"%V\" of \"chatbot_upstream_stream\": "
+                    "\"always\" or \"wanted\"",
+                    &args(cf)[1]);
+    }
+    lcf->upstream_stream = value == "always" ? stream_always : stream_wanted;
+    return conf_ok;
+}
+
 char* set_thread_pool(ngx_conf_t* cf, ngx_command_t*, void* conf)
 {
     auto mcf = static_cast<MainConfBase*>(conf);
@@ -642,6 +660,8 @@ ngx_command_t commands[] = {
     CHATBOT_LOC("read_timeout", NGX_CONF_TAKE1, set_msec, read_timeout),
     CHATBOT_LOC("timeout", NGX_CONF_TAKE1, set_msec, timeout),
     CHATBOT_LOC("retries", NGX_CONF_TAKE1, set_count, retries),
+    CHATBOT_LOC("upstream_stream", NGX_CONF_TAKE1, set_upstream_stream,
+                upstream_stream),
     CHATBOT_LOC("ssl_verify", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
                 ssl_verify),
     CHATBOT_LOC("ssl_trusted_certificate", NGX_CONF_TAKE1, set_certificates,

@@ -62,6 +62,9 @@ public:
     // refuses.
     [[nodiscard]] bool record(std::string_view lines);
 
+    // Whether a thread works for it.
+    [[nodiscard]] bool in_pool() const { return task_.in_pool(); }
+
     // The worker is about to exit, the thread pool is gone: ships what can be
     // shipped at once, the rest stays for the next worker.
     void close();

@@ -68,6 +68,7 @@ void* create_loc_conf(ngx_conf_t* cf)
     lcf->history = NGX_CONF_UNSET;
     lcf->history_max_size = NGX_CONF_UNSET_SIZE;
     lcf->heartbeat = NGX_CONF_UNSET_MSEC;
+    lcf->upstream_stream = NGX_CONF_UNSET_UINT;
     lcf->connect_timeout = NGX_CONF_UNSET_MSEC;
     lcf->read_timeout = NGX_CONF_UNSET_MSEC;
     lcf->timeout = NGX_CONF_UNSET_MSEC;
@@ -148,6 +149,8 @@ try {
     ngx_conf_merge_value(conf->history, prev->history, 20);
     ngx_conf_merge_size_value(conf->history_max_size, prev->history_max_size,
                               64 * 1024);
+    ngx_conf_merge_uint_value(conf->upstream_stream, prev->upstream_stream,
+                              stream_always);
     ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15000);
     ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
                               5000);

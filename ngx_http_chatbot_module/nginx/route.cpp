@@ -166,6 +166,7 @@ char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
     model.read_timeout_ms = static_cast<int>(lcf.read_timeout);
     model.timeout_ms = static_cast<int>(lcf.timeout);
     model.retries = static_cast<int>(std::min<ngx_int_t>(lcf.retries, 100));
+    model.stream = lcf.upstream_stream == stream_always;
     model.ssl_verify = lcf.ssl_verify;
     model.ssl_trusted_certificate = view(lcf.ssl_trusted_certificate);
     return conf_ok;

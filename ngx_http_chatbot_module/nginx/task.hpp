@@ -14,6 +14,7 @@ extern "C" {
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <stdexcept>
@@ -168,8 +169,10 @@ public:
     {
         task_.ctx = this;
         task_.handler = [](void* data, ngx_log_t*) noexcept {
-            static_cast<Task*>(data)->run_();
+            auto task = static_cast<Task*>(data);
+            task->run_();
             tsan_release(data);
+            task->in_pool_ = false;
         };
         task_.event.data = this;
         task_.event.log = ngx_cycle->log;
@@ -196,6 +199,9 @@ public:
 
     [[nodiscard]] bool busy() const { return busy_; }
 
+    // Whether a thread runs it, or will.
+    [[nodiscard]] bool in_pool() const { return in_pool_; }
+
     // The pool is gone, having run all that was posted, but its events will not
     // come any more.  finish_now() takes their place.
     void pool_is_gone() { pool_ = nullptr; }
@@ -210,7 +216,13 @@ private:
     // A pool whose queue is full is tried again.
     void submit()
     {
-        if (pool_ && ngx_thread_task_post(pool_, &task_) != NGX_OK) {
+        if (!pool_) {
+            return;
+        }
+
+        in_pool_ = true;
+        if (ngx_thread_task_post(pool_, &task_) != NGX_OK) {
+            in_pool_ = false;
             retry_.set_timer(retry_ms);
         }
     }
@@ -230,6 +242,7 @@ private:
     ngx_thread_task_t task_{};
     Event retry_{[this] { submit(); }};
     bool busy_ = false;
+    std::atomic<bool> in_pool_ = false;
 };
 
 }  // namespace chatbot

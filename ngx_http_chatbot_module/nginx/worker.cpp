@@ -1,6 +1,6 @@
-
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <exception>
 #include <limits>
 #include <memory>
@@ -10,8 +10,8 @@
 #include "nginx/former.hpp"
 #include "nginx/log.hpp"
 #include "nginx/request.hpp"
-#include "reactor/reactor.hpp"
 #include "nginx/task.hpp"
+#include "reactor/reactor.hpp"
 #include "text/digest.hpp"
 
 // The life of a worker process: its conductor, the reactor's thread, and the
@@ -34,6 +34,19 @@ std::size_t max_connections()
     }
     const auto descriptors = static_cast<std::size_t>(limit.rlim_cur);
     return descriptors > 4 * others ? (descriptors - others) / 2 : others;
+}
+
+void warn_of_limit(ngx_uint_t max_in_flight)
+{
+    auto most = max_connections();
+    if (most < max_in_flight) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "chatbot: \"chatbot_max_in_flight\" %ui is more than the "
+                      "limit of open files allows: at most %uz calls by "
+                      "HTTP/1.1 are made at once, others wait; see "
+                      "\"worker_rlimit_nofile\"",
+                      max_in_flight, most);
+    }
 }
 
 // When the reactor's thread shall leave: nginx waits for it before it exits.
@@ -68,7 +81,16 @@ public:
         hold();
     }
 
-    // The thread pool is gone, having run what was posted.
+    // Whether no thread uses this any more.  The thread pool is gone by now,
+    // but nginx does not wait for its threads where their queue is full.
+    [[nodiscard]] bool threads_are_done() const
+    {
+        return !task_.in_pool() &&
+               std::none_of(logs_.begin(), logs_.end(),
+                            [](auto& log) { return log->in_pool(); });
+    }
+
+    // REQUIRES: threads_are_done().
     ~Worker()
     {
         task_.pool_is_gone();
@@ -236,6 +258,9 @@ try {
         return NGX_ERROR;
     }
 
+    if (ngx_worker == 0) {
+        warn_of_limit(conf->max_in_flight);
+    }
     worker = new Worker(*conf);
     return NGX_OK;
 } catch (const std::exception& e) {
@@ -245,7 +270,16 @@ try {
 
 void exit_worker(ngx_cycle_t*)
 {
-    delete std::exchange(worker, nullptr);
+    constexpr int max_waits = 2000;
+
+    auto leaving = std::exchange(worker, nullptr);
+    for (int i = 0; leaving && !leaving->threads_are_done(); i++) {
+        if (i == max_waits) {
+            return;  // what was recorded is safe
+        }
+        ngx_msleep(1);
+    }
+    delete leaving;
 }
 
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
