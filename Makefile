@@ -190,9 +190,11 @@ test-valgrind:
 		prove t/unit.t t/answer.t t/post.t t/journal.t t/log.t
 
 bench:
-	t/lib/install-packages $(build_packages) $(run_packages) wrk
+	t/lib/install-packages $(build_packages) $(run_packages) wrk \
+		libnginx-mod-http-lua
 	$(MAKE) all
 	t/bench/run.pl
+	t/bench/misses.pl
 
 worst:
 	t/lib/install-packages $(build_packages) $(run_packages)

@@ -7,8 +7,7 @@
 #          Rounds alternate, the medians are compared.  A first round is not
 #          counted, and each that is begins with an empty table: a PostgreSQL
 #          that was just started zeroes fresh memory for each page it writes.
-# Misses:  questions asked one after another of a model that takes 20 ms;
-#          compared with the same calls made directly.
+# misses.pl measures misses.
 #
 # Environment: ROUNDS (5), SECONDS each (3), CONNECTIONS (64 256), one or more.
 
@@ -17,7 +16,6 @@ use strict;
 
 use FindBin;
 use Test::More;
-use Time::HiRes qw/ time /;
 
 use lib "$FindBin::Bin/../lib";
 use Test::Chatbot;
@@ -41,8 +39,7 @@ my $conf = <<'EOF';
 EOF
 
 bench_hits('hits from Redis', 'off', 'chatbot_log_journal off;')->quit;
-my $t = bench_hits('hits from Redis, rows in PostgreSQL', '%%POSTGRES%%');
-bench_misses($t);
+bench_hits('hits from Redis, rows in PostgreSQL', '%%POSTGRES%%')->quit;
 
 pass('measured');
 done_testing();
@@ -81,28 +78,6 @@ sub measure {
 		$hits / $static);
 }
 
-sub bench_misses {
-	my ($t) = @_;
-	my ($api_port) = $t->openai->url =~ /:(\d+)/;
-	my ($api, $chat) = ($t->dial(port => $api_port), $t->dial);
-	my (@direct, @asked);
-
-	for my $i (1 .. 200) {
-		my $call = qq({"model": "gpt-6-luna", "messages": [{"role": "user",)
-			. qq( "content": "[delay 0.02] direct $i"}]});
-		push @direct, timed($api, 'POST /v1/chat/completions',
-			'Authorization: Bearer sk-test', 'Content-Type: application/json',
-			'Content-Length: ' . length $call, '', $call);
-		push @asked, timed($chat, 'GET /chat?query='
-			. "%5Bdelay+0.02%5D+asked+$i", '', '');
-	}
-
-	my ($direct, $asked) = map { 1000 * median(@$_) } \@direct, \@asked;
-	diag(sprintf '%-38s %7.2f ms', 'a call of the model', $direct);
-	diag(sprintf '%-38s %7.2f ms  %+.2f ms', 'a miss', $asked,
-		$asked - $direct);
-}
-
 # Requests a second.
 sub wrk {
 	my ($t, $location, $connections) = @_;
@@ -136,20 +111,6 @@ sub empty_table {
 	wait_for { !grep { -s } glob $t->dir . '/chatbot-journal/log-*' } 60
 		or die 'rows did not arrive';
 	$t->postgres->sql('truncate request_logs');
-}
-
-# One more request on a connection; seconds until its response is complete.
-sub timed {
-	my ($socket, $start, @lines) = @_;
-	my ($since, $response) = (time(), '');
-
-	syswrite $socket, join "\r\n", "$start HTTP/1.1", 'Host: localhost', @lines;
-	do {
-		sysread $socket, $response, 65536, length $response or die $response;
-	} until $response =~ /\r\n\r\n/
-		&& length(body($response)) == header($response, 'Content-Length');
-	die $response if status($response) != 200;
-	return time() - $since;
 }
 
 sub median {

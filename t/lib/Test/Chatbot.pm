@@ -158,6 +158,7 @@ sub error_log { $_[0]->read('error.log') }
 
 sub wrapped {
 	my ($self, $conf) = @_;
+	my $loaded = $self->{module} // $module;
 
 	if ($conf !~ /^\s*events\s*\{/m) {
 		$conf = "server {\nlisten 127.0.0.1:%%PORT%% backlog=4096;\n"
@@ -172,7 +173,7 @@ sub wrapped {
 	return join '', "daemon off;\npid nginx.pid;\n",
 		"error_log %%TEST%%/error.log info;\n",
 		$> ? '' : "user root;\n",
-		$module eq '' ? '' : "load_module $module;\n",
+		$loaded eq '' ? '' : "load_module $loaded;\n",
 		"worker_processes $self->{workers};\n", $self->{main} // '',
 		"\n$conf";
 }
