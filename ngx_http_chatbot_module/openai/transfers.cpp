@@ -447,11 +447,11 @@ void Transfers::Impl::prepare_attempt(Call& call, const Origin& origin)
     attempt.on_progress = [this, flight = call.ask.flight] {
         touched_.push_back(flight);
     };
-    prepare(attempt,
-            request_body(settings, call.model, call.ask.history,
-                         call.ask.question, stream, call.left_out,
-                         call.server().url),
-            share_.get());
+    prepare(
+        attempt,
+        request_body(settings, call.model, call.ask.history, call.ask.question,
+                     stream, call.left_out, call.server().url),
+        share_.get());
     if (curl_easy_setopt(attempt.easy.get(), CURLOPT_PRIVATE, &call) !=
         CURLE_OK) {
         throw std::bad_alloc();

@@ -34,15 +34,24 @@ TEST(RequestBodyTest, Everything)
               R"("stream":true,"stream_options":{"include_usage":true}})");
 }
 
+TEST(RequestBodyTest, ConversationBeforeTheQuestion)
+{
+    EXPECT_EQ(request_body({}, "m", {{"user", "a\n"}, {"assistant", "b"}}, "q",
+                           false),
+              R"({"model":"m","messages":[{"role":"user","content":"a\n"},)"
+              R"({"role":"assistant","content":"b"},)"
+              R"({"role":"user","content":"q"}]})");
+}
+
 TEST(RequestBodyTest, MembersLeftOut)
 {
     ModelSettings settings;
     settings.params = {{"seed", "1"}, {"top_p", "0.5"}};
-    EXPECT_EQ(request_body(settings, "m", "q", true, {"seed"}),
+    EXPECT_EQ(request_body(settings, "m", {}, "q", true, {"seed"}),
               R"({"model":"m","messages":[{"role":"user","content":"q"}],)"
               R"("top_p":0.5,"stream":true,)"
               R"("stream_options":{"include_usage":true}})");
-    EXPECT_EQ(request_body(settings, "m", "q", true,
+    EXPECT_EQ(request_body(settings, "m", {}, "q", true,
                            {"stream_options", "top_p", "seed"}),
               R"({"model":"m","messages":[{"role":"user","content":"q"}],)"
               R"("stream":true})");
@@ -52,12 +61,12 @@ TEST(RequestBodyTest, OnlyOpenaiHasObfuscation)
 {
     ModelSettings settings;
     settings.url = "https://api.openai.com/v1";
-    EXPECT_TRUE(request_body(settings, "m", "q", true)
+    EXPECT_TRUE(request_body(settings, "m", {}, "q", true)
                     .ends_with(R"("stream_options":{"include_usage":true,)"
                                R"("include_obfuscation":false}})"));
 
     settings.url = "https://api.openai.com.example.org/v1";
-    EXPECT_TRUE(request_body(settings, "m", "q", true)
+    EXPECT_TRUE(request_body(settings, "m", {}, "q", true)
                     .ends_with(R"("stream_options":{"include_usage":true}})"));
 }
 
