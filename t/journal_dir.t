@@ -52,7 +52,7 @@ SKIP: {
 	my $small = Test::Chatbot->new(with => $t, workers => 16,
 		conf => $conf =~ s/%%POSTGRES%%/off/r,
 		http => "chatbot_log_journal disk;\n");
-	mounted($small, 'disk', 'size=4m') or skip 'cannot mount a small disk', 1;
+	mounted($small, 'disk', 'size=8m') or skip 'cannot mount a small disk', 1;
 
 	$small->run;
 	is(grep({ status($_) == 200 } many(map { "small $_" } 1 .. 200)), 200,
