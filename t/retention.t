@@ -123,6 +123,6 @@ sub partition {
 
 sub wait_sql {
 	my ($sql, $value, $seconds) = @_;
-	wait_for { sql($sql) eq $value } $seconds // 20;
+	wait_for { sql($sql) eq $value } $seconds // 60;
 	return sql($sql);
 }

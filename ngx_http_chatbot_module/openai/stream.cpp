@@ -66,7 +66,7 @@ bool StreamReader::feed(std::string_view bytes)
 
     LineEnds ends(bytes);
     std::size_t at = 0;
-    while (at < bytes.size() && !error_ && !done_) {
+    while (at < bytes.size() && !failed_ && !done_) {
         if (std::exchange(after_cr_, false) && bytes[at] == '\n') {
             ++at;
             continue;
@@ -93,12 +93,12 @@ bool StreamReader::feed(std::string_view bytes)
             line_.clear();
         }
     }
-    return !error_;
+    return !failed_;
 }
 
 std::optional<Answer> StreamReader::finish(ReplyError& error)
 {
-    if (!error_ && !done_) {
+    if (!failed_ && !done_) {
         // Some end without the empty line.  What was cut off in there cannot
         // spoil an answer that is whole.
         const bool was_whole = whole();
@@ -106,16 +106,16 @@ std::optional<Answer> StreamReader::finish(ReplyError& error)
         take_line(std::exchange(line_, {}));
         take_event();
         unsure_ = was_unsure;
-        if (was_whole || (error_ && error_->status == 0)) {
-            error_.reset();
+        if (was_whole || (failed_ && error_.status == 0)) {
+            failed_ = false;
         }
     }
 
-    if (!error_ && !whole()) {
+    if (!failed_ && !whole()) {
         fail("the stream ended before the answer did");
     }
-    if (error_) {
-        error = *error_;
+    if (failed_) {
+        error = error_;
         return std::nullopt;
     }
     return conclude(std::move(answer_),
@@ -125,9 +125,17 @@ std::optional<Answer> StreamReader::finish(ReplyError& error)
                     error);
 }
 
+void StreamReader::fail(ReplyError error)
+{
+    error_ = std::move(error);
+    failed_ = true;
+}
+
 void StreamReader::fail(std::string reason)
 {
-    error_.emplace().reason = std::move(reason);
+    ReplyError error;
+    error.reason = std::move(reason);
+    fail(std::move(error));
 }
 
 // An event is some lines "data:..." and an empty line; comments, which start
@@ -153,7 +161,7 @@ void StreamReader::take_event()
     auto data = trim_ascii(data_);
     const bool is_error = std::exchange(error_event_, false);
     if (is_error) {
-        error_ = read_error_event(data, request_);
+        fail(read_error_event(data, request_));
     } else if (data == "[DONE]") {
         done_ = true;
     } else if (!data.empty()) {
@@ -175,7 +183,9 @@ void StreamReader::take_tree(std::string_view data)
             fail("an event of the stream is no JSON");
         }
         unsure_ = unsure_ || data.starts_with('{');
-    } else if (!(error_ = find_error(json.get(), request_))) {
+    } else if (auto error = find_error(json.get(), request_)) {
+        fail(std::move(*error));
+    } else {
         read_chunk(json.get(), chunk_);
     }
 }

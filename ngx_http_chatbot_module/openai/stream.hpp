@@ -57,6 +57,7 @@ private:
     void take_tree(std::string_view data);
     void take_chunk();
     void take_text(std::string_view text);
+    void fail(ReplyError error);
     void fail(std::string reason);
 
     const std::size_t max_size_;
@@ -73,7 +74,8 @@ private:
     bool refused_ = false;
     bool unsure_ = false;  // an event was skipped that may have meant something
     bool done_ = false;    // [DONE] was seen
-    std::optional<ReplyError> error_;
+    bool failed_ = false;
+    ReplyError error_;  // if it has failed
 };
 
 }  // namespace chatbot

@@ -19,6 +19,8 @@ constexpr milliseconds deadline(3000);
 
 // A tenth of the time that rows are kept, in between these.
 constexpr std::chrono::seconds min_interval(1);
+constexpr std::chrono::steady_clock::duration retry_interval =
+    std::chrono::seconds(5);
 constexpr std::chrono::seconds max_interval(600);
 
 constexpr int rows_per_step = 1000;
@@ -108,7 +110,8 @@ std::string Retention::work(PostgresConnection& connection)
             return error;  // there is more, which is_due()
         }
     }
-    due_ = Clock::now() + interval_;
+    due_ = Clock::now() +
+           (error.empty() ? interval_ : std::min(interval_, retry_interval));
     return error;
 }
 

@@ -81,9 +81,8 @@ TEST(CheckJsonTest, Structure)
             << text << ": " << fault_of(text);
     }
     EXPECT_EQ(fault_of("{} {}"), "something behind the value at 3");
-    for (auto text :
-         {"1x", "{}\0"s.c_str(), "null,", "[]]", "\"\"\"", "{}//"}) {
-        EXPECT_EQ(fault_of(text) == "", text == "{}"s) << text;
+    for (auto text : {"1x", "null,", "[]]", "\"\"\"", "{}//"}) {
+        EXPECT_NE(fault_of(text), "") << text;
     }
     EXPECT_EQ(fault_of("{}\0"s), "something behind the value at 2");
 }
