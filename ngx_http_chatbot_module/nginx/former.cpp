@@ -70,7 +70,8 @@ void remember_former_journal(ngx_cycle_t* cycle)
 
 void watch_former_journals()
 {
-    static Event timer([] {
+    // Never destroyed: nginx's timers are gone when static objects are.
+    static auto& timer = *new Event([] {
         look_into_former_journals();
         if (!former_journals().empty()) {
             watch_former_journals();
