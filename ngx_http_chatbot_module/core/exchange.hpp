@@ -70,7 +70,7 @@ enum class CacheStatus { none, miss, hit, collapsed };
     return "";
 }
 
-// Names equal questions: the digest(), see fold.hpp, of what makes them equal.
+// Names equal questions: a digest() of what makes them equal, see digest.hpp.
 using Key = std::array<unsigned char, 32>;
 
 // Names one flight, see conductor.hpp.  Never used twice by a worker process.

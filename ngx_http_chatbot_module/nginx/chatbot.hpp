@@ -140,7 +140,7 @@ char* fail(ngx_conf_t* cf, const char* format, Args... args)
     return conf_error;
 }
 
-// ngx_http_chatbot_directives.cpp
+// directives.cpp
 extern ngx_command_t commands[];
 
 // The names of models in a value of the environment or of a file, where white
@@ -160,7 +160,7 @@ extern ngx_command_t commands[];
 [[nodiscard]] std::optional<std::string> environment(ngx_conf_t* cf,
                                                      const char* name);
 
-// ngx_http_chatbot_route.cpp: sets lcf.route and lcf.key_suffix.
+// route.cpp: sets lcf.route and lcf.key_suffix.
 char* make_route(ngx_conf_t* cf, LocConf& lcf);
 
 // The content handler (request.cpp).
