@@ -77,11 +77,11 @@ is("$last->{headers}{authorization} $last->{json}{model}", 'Bearer key-2 two',
 $one->stop;
 is(served(20), 20, 'one killed, all answered');
 is((split ' ', calls())[2], 0, 'no call for the backup');
-like($t->error_log, qr/\[warn\].* server 1 of "both" \(\S+\) is not asked for 2 s/,
+like($t->error_log, qr/\[warn\].* server both\/1 \(\S+\) is not asked for 2 s/,
 	'and it is told');
 $one->start;
 ok(back_again(), 'it is asked again');
-like($t->error_log, qr/\[notice\].* server 1 of "both" \(\S+\) is asked again/,
+like($t->error_log, qr/\[notice\].* server both\/1 \(\S+\) is asked again/,
 	'and that is told');
 
 # one is frozen

@@ -255,7 +255,7 @@ void Conductor::on_end(Flight& flight, FlightEvent& event)
     Reply reply;
     reply.hit = event.kind == FlightEvent::Kind::hit;
     reply.ttl_s = event.ttl_s;
-    reply.upstream_ms = reply.hit ? -1 : event.duration_ms;
+    reply.call = std::move(event.call);
     reply.problem = std::move(event.problem);
     if (event.kind != FlightEvent::Kind::failed) {
         *flight.answer = std::move(event.answer);
@@ -362,6 +362,7 @@ void Conductor::complete(Seat& seat)
 
     record.cache_status = to_string(seat.status);
     record.duration_ms = static_cast<int>(services_.now_ms() - seat.since_ms);
+    record.call = reply.call;
     if (reply.problem) {
         record.status = "error";
         record.response_text = "Error: " + reply.problem.detail;
@@ -373,6 +374,8 @@ void Conductor::complete(Seat& seat)
         record.model = reply.answer->model;
         record.prompt_tokens = reply.answer->prompt_tokens;
         record.completion_tokens = reply.answer->completion_tokens;
+        record.cached_tokens = reply.answer->cached_tokens;
+        record.reasoning_tokens = reply.answer->reasoning_tokens;
     }
     if (!seat.waiter) {
         record.http_status = client_closed_request;

@@ -39,10 +39,10 @@ struct Route {
 struct Reply {
     // With a problem: what was written before it; null: nothing.
     std::shared_ptr<const Answer> answer;
-    Problem problem;       // if it is set
-    bool hit = false;      // the answer is the cache's
-    int ttl_s = 0;         // of a hit: how long it stays valid
-    int upstream_ms = -1;  // how long the model took; -1: it was not asked
+    Problem problem;   // if it is set
+    bool hit = false;  // the answer is the cache's
+    int ttl_s = 0;     // of a hit: how long it stays valid
+    CallReport call;   // of a hit nothing
 };
 
 // Who waits for an answer.

@@ -139,6 +139,17 @@ struct ModelCall {
     bool listen = false;  // somebody wants the answer piece by piece
 };
 
+// How a call of the model went, whatever became of it.  Nothing of it is known
+// where the model was not asked.
+struct CallReport {
+    int duration_ms = -1;    // in all, retries included
+    int first_byte_ms = -1;  // until the first text, or the body of a reply in
+                             // one piece; -1: none came
+    int attempts = -1;       // HTTP requests
+    std::string upstream{};  // the server that was asked last
+    std::string upstream_request_id{};  // its own; visible ASCII; empty: none
+};
+
 // What became of a flight, as the reactor tells the conductor: any number of
 // pieces (if somebody listens), then exactly one of the others.
 struct FlightEvent {
@@ -146,11 +157,11 @@ struct FlightEvent {
 
     FlightId flight = 0;
     Kind kind = Kind::failed;
-    std::string piece;    // piece: what the model wrote since the last one
-    Answer answer;        // hit, answered: with the whole text
-    int ttl_s = 0;        // hit: how long the answer stays fresh
-    Problem problem;      // failed
-    int duration_ms = 0;  // answered, failed: since the model was asked
+    std::string piece;  // piece: what the model wrote since the last one
+    Answer answer;      // hit, answered: with the whole text
+    int ttl_s = 0;      // hit: how long the answer stays fresh
+    Problem problem;    // failed
+    CallReport call;    // answered, failed
 };
 
 }  // namespace chatbot

@@ -142,12 +142,12 @@ void append_line(std::string& out, const Record& record)
     append_known(out, "duration_ms", record.duration_ms);
     append_known(out, "prompt_tokens", record.prompt_tokens);
     append_known(out, "completion_tokens", record.completion_tokens);
-    append_known(out, "first_byte_ms", record.first_byte_ms);
+    append_known(out, "first_byte_ms", record.call.first_byte_ms);
     append_known(out, "cached_tokens", record.cached_tokens);
     append_known(out, "reasoning_tokens", record.reasoning_tokens);
-    append_known(out, "attempts", std::min(record.attempts, max_smallint));
-    append_known(out, "upstream", record.upstream);
-    append_known(out, "upstream_request_id", record.upstream_request_id);
+    append_known(out, "attempts", std::min(record.call.attempts, max_smallint));
+    append_known(out, "upstream", record.call.upstream);
+    append_known(out, "upstream_request_id", record.call.upstream_request_id);
     append_known(out, "client_name", record.client_name);
     out += "}\n";
 }

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/exchange.hpp"
+
 namespace chatbot {
 
 // One row of request_logs.
@@ -22,13 +24,10 @@ struct Record {
     int duration_ms = 0;
     std::int32_t prompt_tokens = -1;      // -1: null
     std::int32_t completion_tokens = -1;  // -1: null
-    int first_byte_ms = -1;               // until the model wrote; -1: null
     std::int32_t cached_tokens = -1;      // of the prompt; -1: null
     std::int32_t reasoning_tokens = -1;   // of the completion; -1: null
-    int attempts = -1;                    // calls of a model; -1: null
-    std::string upstream;                 // that answered; empty: null
-    std::string upstream_request_id;      // empty: null
     std::string client_name;              // as $chatbot_user; empty: null
+    CallReport call;                      // its duration is not recorded
 };
 
 // Appends the record as one line of JSON, "\n" included, its members named as

@@ -329,13 +329,15 @@ void Request::take(const Reply& reply, CacheStatus status)
 {
     hit = reply.hit;
     ttl_s = reply.ttl_s;
-    upstream_ms = reply.upstream_ms;
+    call = reply.call;
     cache_status = status;
     answered = !reply.problem || (stream_ && stream_->started());
     if (!reply.problem) {
         model = reply.answer->model;
         prompt_tokens = reply.answer->prompt_tokens;
         completion_tokens = reply.answer->completion_tokens;
+        cached_tokens = reply.answer->cached_tokens;
+        reasoning_tokens = reply.answer->reasoning_tokens;
     }
 }
 

@@ -45,11 +45,13 @@ public:
     bool answered = false;  // by an answer of ours, not by a problem
     bool hit = false;
     int ttl_s = 0;
-    int upstream_ms = -1;
     CacheStatus cache_status = CacheStatus::none;
     std::string model;
     std::int32_t prompt_tokens = -1;
     std::int32_t completion_tokens = -1;
+    std::int32_t cached_tokens = -1;
+    std::int32_t reasoning_tokens = -1;
+    CallReport call;
     ngx_chain_t* problem_body = nullptr;  // to be sent instead of nginx's
 
 private:

@@ -192,14 +192,14 @@ try {
     return fail(cf, "\"chatbot_upstream\": %s", e.what());
 }
 
-// "NAME server 2 (api.openai.com/v1)": two may differ in their keys alone.
+// "NAME/2 (api.openai.com/v1)": two may differ in their keys alone.
 std::string name_of(std::string_view upstream, std::size_t number,
                     const std::string& url)
 {
     auto place = url.substr(0, url.find('?'));
     place.erase(0, place.find("://") + 3);
-    return std::to_string(number) + " of \"" + std::string(upstream) + "\" (" +
-           place + ")";
+    return std::string(upstream) + "/" + std::to_string(number) + " (" + place +
+           ")";
 }
 
 }  // namespace

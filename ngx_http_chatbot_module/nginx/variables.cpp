@@ -128,7 +128,19 @@ const Variable variables[] = {
     {ngx_string("chatbot_completion_tokens"),
      [](auto& r) { return number(r.completion_tokens); }},
     {ngx_string("chatbot_upstream_time"),
-     [](auto& r) { return seconds(r.upstream_ms); }},
+     [](auto& r) { return seconds(r.call.duration_ms); }},
+    {ngx_string("chatbot_first_byte_time"),
+     [](auto& r) { return seconds(r.call.first_byte_ms); }},
+    {ngx_string("chatbot_cached_tokens"),
+     [](auto& r) { return number(r.cached_tokens); }},
+    {ngx_string("chatbot_reasoning_tokens"),
+     [](auto& r) { return number(r.reasoning_tokens); }},
+    {ngx_string("chatbot_attempts"),
+     [](auto& r) { return number(r.call.attempts); }},
+    {ngx_string("chatbot_upstream"),
+     [](auto& r) { return encode_controls(r.call.upstream); }},
+    {ngx_string("chatbot_upstream_request_id"),
+     [](auto& r) { return r.call.upstream_request_id; }},
 };
 
 constexpr std::size_t id_size = 16;  // bytes, as in nginx

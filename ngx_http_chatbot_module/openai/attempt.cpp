@@ -98,17 +98,34 @@ const char* header(const Attempt& attempt, const char* name)
     return code == CURLHE_OK ? found->value : nullptr;
 }
 
-// The upstream's own id of the request, by which its operators find it.
-std::string request_id_of(const Attempt& attempt)
+// An upstream may repeat the key in what it sends, the end of which may have
+// been cut off in the middle of the key.
+void conceal(std::string& text, std::string_view key)
 {
-    for (auto name : {"x-request-id", "request-id", "apim-request-id",
-                      "x-ms-request-id", "x-amzn-requestid", "cf-ray"}) {
-        const char* value = header(attempt, name);
-        if (value && *value) {
-            return one_line(value, max_request_id_size);
+    if (key.empty()) {
+        return;
+    }
+
+    for (auto at = text.find(key); at != text.npos; at = text.find(key, at)) {
+        text.replace(at, key.size(), "***");
+        at += 3;
+    }
+
+    for (auto start = key; start.size() > max_key_shown;
+         start.remove_suffix(1)) {
+        if (text.ends_with(start)) {
+            text.replace(text.size() - start.size(), start.size(), "***");
+            return;
         }
     }
-    return {};
+}
+
+void conceal_secrets(std::string& text, const Attempt& attempt)
+{
+    conceal(text, attempt.server.api_key);
+    for (const auto& [name, value] : attempt.settings.headers) {
+        conceal(text, value);
+    }
 }
 
 // For the end of a line in the error log.
@@ -384,28 +401,6 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
     return outcome;
 }
 
-// An upstream may repeat the key in its message, the end of which may have been
-// cut off in the middle of the key.
-void conceal(std::string& text, std::string_view key)
-{
-    if (key.empty()) {
-        return;
-    }
-
-    for (auto at = text.find(key); at != text.npos; at = text.find(key, at)) {
-        text.replace(at, key.size(), "***");
-        at += 3;
-    }
-
-    for (auto start = key; start.size() > max_key_shown;
-         start.remove_suffix(1)) {
-        if (text.ends_with(start)) {
-            text.replace(text.size() - start.size(), start.size(), "***");
-            return;
-        }
-    }
-}
-
 // libcurl's callbacks.  Bytes not accepted end the transfer.
 
 // A connection kept alive may turn out to be closed once the request is on its
@@ -454,6 +449,9 @@ bool read_stream(Attempt& attempt, std::string_view bytes)
     if (!attempt.reader->feed(bytes)) {
         attempt.stop = Attempt::Stop::bad_stream;
     }
+    if (!attempt.first_byte && !attempt.reader->text().empty()) {
+        attempt.first_byte = attempt.last_byte;
+    }
     return attempt.stop == Attempt::Stop::none;
 }
 
@@ -464,6 +462,7 @@ void find_form(Attempt& attempt)
     attempt.form = form_of(attempt.reply, header(attempt, "Content-Type"));
     if (attempt.form == ReplyForm::stream) {
         attempt.reader.emplace(attempt.settings.answer_max_size, attempt.body);
+        attempt.first_byte.reset();
         const auto start = std::exchange(attempt.reply, {});
         read_stream(attempt, start);
     } else if (attempt.form == ReplyForm::unknown) {
@@ -482,10 +481,6 @@ try {
         attempt.last_byte = Clock::now();
     }
 
-    if (!attempt.first_byte) {
-        attempt.first_byte = attempt.last_byte;
-    }
-
     const bool success = is_success(status_of(attempt));
     if (attempt.reader) {
         return read_stream(attempt, {bytes, size}) ? size : 0;
@@ -501,6 +496,9 @@ try {
     }
     attempt.body_size += size;
     attempt.reply.append(bytes, size);
+    if (success && !attempt.first_byte) {
+        attempt.first_byte = attempt.last_byte;
+    }
 
     if (success && attempt.form == ReplyForm::unknown) {
         find_form(attempt);
@@ -550,6 +548,22 @@ Problem make_problem(int status, std::string reason)
 bool is_done(const Attempt& attempt)
 {
     return attempt.reader && attempt.reader->done();
+}
+
+std::string request_id_of(const Attempt& attempt)
+{
+    for (auto name : {"x-request-id", "request-id", "apim-request-id",
+                      "x-ms-request-id", "x-amzn-requestid", "cf-ray"}) {
+        const char* value = header(attempt, name);
+        std::string id = value ? value : "";
+        std::erase_if(id, [](char c) { return c <= ' ' || c > '~'; });
+        if (!id.empty()) {
+            id.resize(std::min(id.size(), max_request_id_size));
+            conceal_secrets(id, attempt);
+            return id;
+        }
+    }
+    return {};
 }
 
 Outcome unreachable(const ModelServer& server, const std::string& reason)
@@ -646,13 +660,7 @@ Clock::time_point expiry(const Attempt& attempt)
 Outcome read_outcome(Attempt& attempt, CURLcode code)
 {
     Outcome outcome = read_ending(attempt, code);
-    outcome.request_id = request_id_of(attempt);
-    for (auto* text : {&outcome.problem.reason, &outcome.request_id}) {
-        conceal(*text, attempt.server.api_key);
-        for (const auto& [name, value] : attempt.settings.headers) {
-            conceal(*text, value);
-        }
-    }
+    conceal_secrets(outcome.problem.reason, attempt);
     return outcome;
 }
 

@@ -71,7 +71,8 @@ struct Attempt {
     char error[CURL_ERROR_SIZE] = "";
     Clock::time_point started = Clock::now();  // or connecting anew
     Clock::time_point last_byte;  // up to [DONE]; or the request's, if sent
-    std::optional<Clock::time_point> first_byte;  // of the reply's body
+    // Of the text of a stream, or of the body of a reply in one piece.
+    std::optional<Clock::time_point> first_byte;
     bool sent = false;  // at least begun: it may cost money from now on
     Stop stop = Stop::none;
     std::size_t header_size = 0;
@@ -95,9 +96,8 @@ struct Outcome {
     Fault fault = Fault::unknown;
     bool elsewhere = false;  // another server may do better
     std::optional<std::chrono::milliseconds> delay;  // as the upstream wishes
-    std::string request_id;  // the upstream's, or empty; fit for a log
-    std::string unsure;      // why this answer is not kept, if that is a matter
-                             // of the upstream's dialect: to be told once
+    std::string unsure;  // why this answer is not kept, if that is a matter
+                         // of the upstream's dialect: to be told once
 };
 
 // Sets all options of the handle but CURLOPT_PRIVATE, for a request with this
@@ -117,6 +117,10 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share);
 // To be called once, when the transfer has ended with `code`, or is given up
 // (CURLE_OPERATION_TIMEDOUT).
 [[nodiscard]] Outcome read_outcome(Attempt& attempt, CURLcode code);
+
+// The upstream's own id of the request, by which its operators find it: a short
+// text of visible ASCII, or empty.
+[[nodiscard]] std::string request_id_of(const Attempt& attempt);
 
 // `reason` is for the error log.
 [[nodiscard]] Problem make_problem(int status, std::string reason);

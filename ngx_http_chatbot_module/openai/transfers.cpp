@@ -19,6 +19,7 @@
 #include "openai/multis.hpp"
 #include "openai/protocol.hpp"
 #include "openai/targets.hpp"
+#include "text/unicode.hpp"
 
 namespace chatbot {
 namespace {
@@ -26,6 +27,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t max_idle_handles = 1024;
+constexpr std::size_t max_name_size = 200;  // of a server, in the log
 
 struct ShareDeleter {
     void operator()(CURLSH* share) const { curl_share_cleanup(share); }
@@ -66,7 +68,7 @@ struct Call {
     std::set<std::string> missing;          // asked in vain of the server
     std::vector<std::string> left_out;      // members of the request
     int retries = 0;
-    int attempts = 0;
+    CallReport report{.attempts = 0};
 
     Stage stage = Stage::resolving;
     Clock::time_point due;  // when the stage has ended, or takes too long
@@ -76,6 +78,11 @@ struct Call {
     Multi* multi = nullptr;                              // of the attempt
     std::size_t told = 0;  // bytes of the answer; if any, there is no way back
 };
+
+int since_taken(const Call& call, Clock::time_point when)
+{
+    return static_cast<int>((when - call.taken) / milliseconds(1));
+}
 
 Outcome out_of_memory()
 {
@@ -143,6 +150,7 @@ private:
     bool ask_without(Call& call, const Outcome& outcome);
     bool ask_other_model(Call& call, const Outcome& outcome);
     bool ask_other_server(Call& call, const Outcome& outcome);
+    void note(Call& call, const Outcome& outcome);
     void release(Call& call, const Outcome& outcome);
     bool ask_again(Call& call, const Outcome& outcome);
     milliseconds backoff(int retries);
@@ -263,7 +271,8 @@ Targets& Transfers::Impl::targets_of(const ModelSettings& settings)
 
     auto servers = settings.servers;
     if (servers.empty()) {
-        servers.push_back({.name = settings.url,
+        const auto query = settings.url.find('?');  // it may hold a secret
+        servers.push_back({.name = settings.url.substr(0, query),
                            .url = settings.url,
                            .api_key = settings.api_key,
                            .models = settings.models,
@@ -282,7 +291,12 @@ bool Transfers::Impl::choose_server(Call& call)
 
     call.choice = call.targets.choose(call.tried, Clock::now());
     call.missing.clear();
-    return call.choice && choose_model(call);
+    if (!call.choice) {
+        return false;
+    }
+
+    call.report.upstream = one_line(call.server().name, max_name_size);
+    return choose_model(call);
 }
 
 // A model that is known to be missing comes last, so that there is always one
@@ -440,7 +454,7 @@ void Transfers::Impl::prepare_attempt(Call& call, const Origin& origin)
     const bool stream = settings.stream || call.ask.listen;
     call.attempt = std::make_unique<Attempt>(
         take_handle(), settings, call.server(), call.deadline, stream);
-    call.attempts++;
+    call.report.attempts++;
 
     Attempt& attempt = *call.attempt;
     attempt.resolved = origin.resolved;
@@ -502,7 +516,7 @@ void Transfers::Impl::learn_http1(const Call& known)
     for (auto& [flight, call] : calls_) {
         if (call.stage == Stage::transferring && call.multi == multi &&
             !call.attempt->sent) {
-            call.attempts--;
+            call.report.attempts--;
             drop_attempt(call);
             transfer(call);
         }
@@ -548,6 +562,22 @@ bool Transfers::Impl::goes_on(Call& call, const Outcome& outcome)
            (ask_other_server(call, outcome) || ask_again(call, outcome));
 }
 
+// Keeps what is to be told of the attempt.
+void Transfers::Impl::note(Call& call, const Outcome& outcome)
+{
+    call.report.first_byte_ms = -1;
+    call.report.upstream_request_id.clear();
+    if (!call.attempt) {
+        return;
+    }
+
+    const auto& attempt = *call.attempt;
+    call.report.upstream_request_id = request_id_of(attempt);
+    if (attempt.first_byte && (outcome.answer || attempt.reader)) {
+        call.report.first_byte_ms = since_taken(call, *attempt.first_byte);
+    }
+}
+
 // Tells how the server did.
 void Transfers::Impl::release(Call& call, const Outcome& outcome)
 {
@@ -570,6 +600,7 @@ void Transfers::Impl::release(Call& call, const Outcome& outcome)
         knowledge_.warn_once("answers are not kept: " + outcome.unsure);
     }
     call.tried.insert(call.choice->server);
+    note(call, outcome);
     drop_attempt(call);
     call.choice.reset();
 }
@@ -658,8 +689,8 @@ void Transfers::Impl::finish(Call& call, Outcome&& outcome)
 {
     FlightEvent event;
     event.flight = call.ask.flight;
-    event.duration_ms =
-        static_cast<int>((Clock::now() - call.taken) / milliseconds(1));
+    event.call = std::move(call.report);
+    event.call.duration_ms = since_taken(call, Clock::now());
 
     if (outcome.answer) {
         event.kind = FlightEvent::Kind::answered;
@@ -667,9 +698,9 @@ void Transfers::Impl::finish(Call& call, Outcome&& outcome)
     } else {
         event.kind = FlightEvent::Kind::failed;
         event.problem = std::move(outcome.problem);
-        if (call.attempts > 1) {
+        if (event.call.attempts > 1) {
             event.problem.reason +=
-                " (" + std::to_string(call.attempts) + " attempts)";
+                " (" + std::to_string(event.call.attempts) + " attempts)";
         }
     }
 

@@ -38,12 +38,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     record.duration_ms = input.ConsumeIntegralInRange(0, INT32_MAX);
     record.prompt_tokens = input.ConsumeIntegralInRange(-1, INT32_MAX);
     record.completion_tokens = input.ConsumeIntegralInRange(-1, INT32_MAX);
-    record.first_byte_ms = input.ConsumeIntegralInRange(-1, INT32_MAX);
+    record.call.first_byte_ms = input.ConsumeIntegralInRange(-1, INT32_MAX);
     record.cached_tokens = input.ConsumeIntegralInRange(-1, INT32_MAX);
     record.reasoning_tokens = input.ConsumeIntegralInRange(-1, INT32_MAX);
-    record.attempts = input.ConsumeIntegralInRange(-1, INT16_MAX);
-    record.upstream = consume_text(input);
-    record.upstream_request_id = consume_text(input);
+    record.call.attempts = input.ConsumeIntegralInRange(-1, INT16_MAX);
+    record.call.upstream = consume_text(input);
+    record.call.upstream_request_id = consume_text(input);
     record.client_name = consume_text(input);
     record.timestamp_ms =  // until the year 9999
         input.ConsumeIntegralInRange<int64_t>(0, 253402300799999);
@@ -73,13 +73,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
     assert(holds(json.get(), "duration_ms", record.duration_ms));
     assert(holds(json.get(), "prompt_tokens", record.prompt_tokens));
     assert(holds(json.get(), "completion_tokens", record.completion_tokens));
-    assert(holds(json.get(), "first_byte_ms", record.first_byte_ms));
+    assert(holds(json.get(), "first_byte_ms", record.call.first_byte_ms));
     assert(holds(json.get(), "cached_tokens", record.cached_tokens));
     assert(holds(json.get(), "reasoning_tokens", record.reasoning_tokens));
-    assert(holds(json.get(), "attempts", record.attempts));
-    assert(holds(json.get(), "upstream", record.upstream));
-    assert(
-        holds(json.get(), "upstream_request_id", record.upstream_request_id));
+    assert(holds(json.get(), "attempts", record.call.attempts));
+    assert(holds(json.get(), "upstream", record.call.upstream));
+    assert(holds(json.get(), "upstream_request_id",
+                 record.call.upstream_request_id));
     assert(holds(json.get(), "client_name", record.client_name));
     assert(string_member(json.get(), "timestamp")->size() ==
            std::string_view("2026-11-23T06:13:00.123Z").size());

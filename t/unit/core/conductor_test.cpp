@@ -62,7 +62,13 @@ protected:
         FlightEvent event;
         event.flight = flight;
         event.kind = kind;
-        event.duration_ms = 7;
+        if (kind != FlightEvent::Kind::hit) {
+            event.call = {.duration_ms = 7,
+                          .first_byte_ms = 3,
+                          .attempts = 2,
+                          .upstream = "east",
+                          .upstream_request_id = "req_1"};
+        }
         if (kind == FlightEvent::Kind::piece) {
             event.piece = text;
         } else if (kind == FlightEvent::Kind::failed) {
@@ -153,6 +159,7 @@ protected:
         while (!lines.empty()) {
             auto line = lines.substr(0, lines.find('\n'));
             lines.remove_prefix(line.size() + 1);
+            last_line_ = line;
             if (line.size() > 1024) {
                 log_ += " long row";
                 continue;
@@ -193,7 +200,7 @@ protected:
                 (reply.problem ? std::to_string(reply.problem.status)
                                : reply.answer->text + "," + to_string(status));
             ttl_s = reply.ttl_s;
-            upstream_ms = reply.upstream_ms;
+            upstream_ms = reply.call.duration_ms;
             text = reply.answer;
             seat = nullptr;
         }
@@ -220,6 +227,7 @@ protected:
     std::uint64_t now_ = 1000;
     std::uint64_t timer_ = 0;
     std::string log_;
+    std::string last_line_;  // of the journal
     std::map<std::string, Client> clients_;
     Conductor conductor_{*this, 2, 3};
 };
@@ -313,6 +321,25 @@ TEST_F(ConductorTest, FailureIsRecordedToo)
     log();
     fail("no");
     EXPECT_EQ(log(), " row(a,error,502) a=502");
+}
+
+// What the call of the model was like is most wanted where it failed.
+TEST_F(ConductorTest, TheCallIsRecordedOnFailureToo)
+{
+    const std::string call =
+        R"("first_byte_ms":3,"attempts":2,"upstream":"east",)"
+        R"("upstream_request_id":"req_1")";
+    ask("a", "hi");
+    fail("no");
+    EXPECT_NE(last_line_.find(call), std::string::npos) << last_line_;
+
+    ask("b", "hi");
+    answer("hello", 2);
+    EXPECT_NE(last_line_.find(call), std::string::npos) << last_line_;
+
+    ask("c", "hi");
+    hit("hello", 3);
+    EXPECT_EQ(last_line_.find("upstream"), std::string::npos) << last_line_;
 }
 
 TEST_F(ConductorTest, FlightOfAClientThatLeftGoesOn)

@@ -31,12 +31,12 @@ TEST(RecordTest, Everything)
     record.duration_ms = 1234567;
     record.prompt_tokens = 0;
     record.completion_tokens = 2147483647;
-    record.first_byte_ms = 12;
+    record.call.first_byte_ms = 12;
     record.cached_tokens = 0;
     record.reasoning_tokens = 64;
-    record.attempts = 70000;
-    record.upstream = "east";
-    record.upstream_request_id = "req_1";
+    record.call.attempts = 70000;
+    record.call.upstream = "east";
+    record.call.upstream_request_id = "req_1";
     record.client_name = "shop";
 
     EXPECT_EQ(line(record),
