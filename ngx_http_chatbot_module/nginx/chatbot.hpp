@@ -143,23 +143,6 @@ char* fail(ngx_conf_t* cf, const char* format, Args... args)
 // directives.cpp
 extern ngx_command_t commands[];
 
-// The names of models in a value of the environment or of a file, where white
-// space separates them.
-[[nodiscard]] std::vector<std::string> model_names(std::string_view text);
-
-// Whether a model can have that name.
-[[nodiscard]] bool valid_model(std::string_view name);
-
-// The journal's directory, relative to nginx's prefix; null if it is none, or
-// there is no memory.
-[[nodiscard]] ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir);
-
-// A variable of the environment without the newline at its end; one that is
-// empty is as good as none.  It is handed on to the next binary (USR2), which
-// nginx does for TZ only.
-[[nodiscard]] std::optional<std::string> environment(ngx_conf_t* cf,
-                                                     const char* name);
-
 // route.cpp: sets lcf.route and lcf.key_suffix.
 char* make_route(ngx_conf_t* cf, LocConf& lcf);
 

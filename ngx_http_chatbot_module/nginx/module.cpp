@@ -4,6 +4,7 @@
 #include <new>
 
 #include "nginx/former.hpp"
+#include "nginx/value.hpp"
 
 // The life of a configuration: made, inherited, put to use.
 

@@ -7,6 +7,7 @@
 
 #include "text/digest.hpp"
 #include "nginx/upstream.hpp"
+#include "nginx/value.hpp"
 #include "postgres/conninfo.hpp"
 
 // What becomes of a location's directives, and of the environment where they

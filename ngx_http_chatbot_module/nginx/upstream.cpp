@@ -4,6 +4,7 @@
 #include <exception>
 #include <utility>
 
+#include "nginx/setters.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -12,11 +13,6 @@ namespace {
 
 constexpr std::string_view name_letters =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-
-ngx_str_t* args(ngx_conf_t* cf)
-{
-    return static_cast<ngx_str_t*>(cf->args->elts);
-}
 
 char* wrong_value(ngx_conf_t* cf, ngx_str_t parameter, const char* right)
 {

@@ -19,12 +19,4 @@ char* set_upstream(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 // open, `model` has.
 char* use_upstream(ngx_conf_t* cf, std::string_view name, ModelSettings& model);
 
-// directives.cpp: follows env:NAME and file:PATH.
-char* resolve_value(ngx_conf_t* cf, ngx_str_t& value);
-
-// Why no model can be asked at a URL, as far as that can be told; the base URL
-// of what may be the whole address of an API.
-[[nodiscard]] const char* wrong_url(std::string url);
-[[nodiscard]] std::string base_url(std::string_view url);
-
 }  // namespace chatbot
