@@ -53,7 +53,8 @@ constexpr const char* begin =
 constexpr const char* take_back = "set constraints all immediate; rollback";
 
 // Whether the code tells of the server's state: no connection, no resources,
-// shutting down, no access, read-only.
+// shutting down, no access, read-only.  A trigger may use the same codes, for
+// example when it writes to another server.
 bool is_about_server(std::string_view code)
 {
     for (std::string_view prefix : {"08", "28", "3D", "53", "57P", "58"}) {
@@ -69,6 +70,13 @@ bool is_about_server(std::string_view code)
 bool is_about_time(std::string_view code)
 {
     return code == "57014" || code == "55P03" || code.starts_with("40");
+}
+
+// Whether the server hung up with this error.
+bool is_last_word(const PostgresResult& result)
+{
+    auto severity = error_field(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    return severity == "FATAL" || severity == "PANIC";
 }
 
 // Whether the sequence of `id` is behind the ids that are there: "Key (id)=(1)
@@ -292,7 +300,6 @@ Shipping LogPostgres::work(std::string_view others, std::string& rejected)
     for (auto trial = triage.next(); !trial.lines.empty();
          trial = triage.next()) {
         if (!make(trial, other_lines)) {
-            in_round_ = false;
             return Shipping::waiting;
         }
         if (Clock::now() > until) {
@@ -311,7 +318,8 @@ Shipping LogPostgres::work(std::string_view others, std::string& rejected)
     return Shipping::done;
 }
 
-// Returns false if no other trial can be made now.
+// Returns false if no other trial can be made now.  Where the connection is
+// lost, that may be for the lines of this trial: the round goes on later.
 bool LogPostgres::make(const Triage::Trial& trial, const Lines& others)
 {
     using Kind = Triage::Trial::Kind;
@@ -340,19 +348,18 @@ bool LogPostgres::make(const Triage::Trial& trial, const Lines& others)
     const bool fast = Clock::now() - start < milliseconds(trial_ms_ / 4);
 
     if (outcome.kind == Outcome::Kind::down) {
+        in_round_ = false;
         return fail(outcome.why);
     }
     if (outcome.kind == Outcome::Kind::done) {
-        if (rehearse && trial.lines.front() == 0) {
-            testimonies_--;
-        } else if (!rehearse) {
+        if (!rehearse) {
             keep_witness(lines.back());
             testimonies_ = outcome.is_new ? max_testimonies : testimonies_;
         }
-        batch_->triage.report(
-            trial,
-            outcome.is_new ? Triage::Result::inserted : Triage::Result::known,
-            fast);
+        batch_->triage.report(trial, result_of(outcome), fast);
+        if (rehearse && trial.lines.front() == 0 && batch_->triage.accuses()) {
+            testimonies_--;
+        }
         return true;
     }
 
@@ -362,12 +369,23 @@ bool LogPostgres::make(const Triage::Trial& trial, const Lines& others)
     if (trial.single() && !rehearse) {
         batch_->reasons[trial.lines.front()] = outcome.why;
     }
-    batch_->triage.report(trial,
-                          outcome.kind == Outcome::Kind::refused
-                              ? Triage::Result::refused
-                              : Triage::Result::out_of_time,
-                          fast);
-    return !outcome.code.empty() || fail(outcome.why);
+    batch_->triage.report(trial, result_of(outcome), fast);
+    return !outcome.is_lost || fail(outcome.why);
+}
+
+Triage::Result LogPostgres::result_of(const Outcome& outcome)
+{
+    switch (outcome.kind) {
+        case Outcome::Kind::done:
+            return outcome.is_new ? Triage::Result::inserted
+                                  : Triage::Result::known;
+        case Outcome::Kind::refused:
+            return Triage::Result::refused;
+        case Outcome::Kind::unable:
+            return Triage::Result::unable;
+        default:
+            return Triage::Result::out_of_time;
+    }
 }
 
 // The witness, as it would be if it came now and with the id of another
@@ -528,12 +546,14 @@ LogPostgres::Outcome LogPostgres::outcome_of(const PostgresResult& result)
     outcome.schema = error_field(result, PG_DIAG_SCHEMA_NAME);
     outcome.constraint = error_field(result, PG_DIAG_CONSTRAINT_NAME);
     outcome.why = connection_->why(result);
-    if (outcome.code.empty()) {  // the connection is lost
-        sent_before_ = true;
-        outcome.kind =
-            stopping_() ? Outcome::Kind::down : Outcome::Kind::out_of_time;
-    } else if (is_about_server(outcome.code) || is_behind(result)) {
+    outcome.is_lost = outcome.code.empty() || is_last_word(result);
+    sent_before_ |= outcome.is_lost;
+    if ((outcome.is_lost && stopping_()) || is_behind(result)) {
         outcome.kind = Outcome::Kind::down;
+    } else if (outcome.code.empty()) {
+        outcome.kind = Outcome::Kind::out_of_time;
+    } else if (is_about_server(outcome.code)) {
+        outcome.kind = Outcome::Kind::unable;
     } else {
         outcome.kind = is_about_time(outcome.code) ? Outcome::Kind::out_of_time
                                                    : Outcome::Kind::refused;

@@ -99,14 +99,16 @@ private:
         enum class Kind {
             done,
             refused,
+            unable,  // refused for the server's state, as it says
             out_of_time,
             down,  // nothing can be inserted now, whatever it is
         };
 
         Kind kind = Kind::down;
-        bool is_new = true;  // done: not all lines were there already
-        std::string code;    // SQLSTATE; empty: the connection was lost
-        std::string schema;  // of the constraint
+        bool is_new = true;    // done: not all lines were there already
+        bool is_lost = false;  // the connection
+        std::string code;      // SQLSTATE
+        std::string schema;    // of the constraint
         std::string constraint;
         std::string why;
     };
@@ -116,6 +118,7 @@ private:
     bool connect();
     Shipping work(std::string_view others, std::string& rejected);
     bool make(const Triage::Trial& trial, const Lines& others);
+    static Triage::Result result_of(const Outcome& outcome);
     std::string rehearsed(std::size_t other, const Lines& others) const;
     void keep_witness(std::string_view line);
     Outcome attempt(const Lines& lines, bool rehearse);

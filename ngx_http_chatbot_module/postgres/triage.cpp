@@ -7,7 +7,12 @@ namespace {
 
 constexpr std::size_t most_probes = 64;
 constexpr std::size_t most_rehearsals = 8;
-constexpr std::size_t price_of_a_timeout = 4;  // in probes
+
+// Of a trial that costs the server much, in probes or rehearsals.
+constexpr std::size_t high_price = 4;
+
+// How many rounds the server's state is an excuse for a line.
+constexpr int most_excuses = 6;
 
 }  // namespace
 
@@ -25,6 +30,12 @@ void Triage::go_on(std::size_t others)
     probes_ = max_probes_;
     max_probes_ = std::min(2 * max_probes_, most_probes);
     retry_suspect_ = true;
+    progress_ = false;
+
+    std::replace(lines_.begin(), lines_.end(), State::excused, State::open);
+    for (auto& [line, rounds] : excuses_) {
+        rounds--;
+    }
 }
 
 Triage::Trial Triage::next()
@@ -34,7 +45,7 @@ Triage::Trial Triage::next()
     }
 
     // At once: what went in just now would not prove much later.
-    if (count(State::accused, lines_.size()) != 0) {
+    if (accuses()) {
         return {.kind = Trial::Kind::confirm,
                 .lines = first(State::accused, confirmations_, lines_.size())};
     }
@@ -84,15 +95,17 @@ void Triage::report(const Trial& trial, Result result, bool fast)
     if (result == Result::inserted || result == Result::known) {
         on_inserted(trial, result == Result::inserted, fast);
     } else if (trial.kind != Trial::Kind::rehearse) {
-        on_refused(trial, result == Result::out_of_time);
+        on_refused(trial, result);
+    } else if (result == Result::unable) {
+        rehearsals_ -= std::min(rehearsals_, high_price);
     }
 }
 
 void Triage::on_inserted(const Trial& trial, bool is_new, bool fast)
 {
     if (is_new) {
-        std::replace(lines_.begin(), lines_.end(), State::suspect,
-                     State::accused);
+        progress_ = true;
+        accuse_suspects();
     }
     if (trial.kind == Trial::Kind::rehearse) {
         rehearsals_++;  // the next suspect may need it, too
@@ -112,9 +125,29 @@ void Triage::on_inserted(const Trial& trial, bool is_new, bool fast)
     }
 }
 
-void Triage::on_refused(const Trial& trial, bool out_of_time)
+void Triage::accuse_suspects()
 {
-    auto price = out_of_time ? price_of_a_timeout : 1;
+    for (std::size_t i = 0; i < lines_.size(); i++) {
+        if (lines_[i] == State::suspect) {
+            lines_[i] = is_excused(i) ? State::excused : State::accused;
+        }
+    }
+}
+
+bool Triage::is_excused(std::size_t line) const
+{
+    auto excuse = excuses_.find(line);
+    return excuse != excuses_.end() && excuse->second > 0;
+}
+
+bool Triage::accuses() const
+{
+    return count(State::accused, lines_.size()) != 0;
+}
+
+void Triage::on_refused(const Trial& trial, Result result)
+{
+    auto price = result == Result::refused ? 1 : high_price;
     auto is_probe = trial.single() && count(State::suspect, lines_.size()) != 0;
     if (is_probe) {
         probes_ -= std::min(probes_, price);
@@ -130,11 +163,16 @@ void Triage::on_refused(const Trial& trial, bool out_of_time)
     }
 
     if (trial.single()) {
-        lines_[trial.lines.front()] = State::suspect;
+        auto line = trial.lines.front();
+        if (result == Result::unable) {
+            excuses_.try_emplace(line, most_excuses);
+        }
+        lines_[line] =
+            progress_ && is_excused(line) ? State::excused : State::suspect;
         if (!is_probe) {
             refused_before_ = 0;
         }
-    } else if (out_of_time) {
+    } else if (result == Result::out_of_time) {
         max_trial_ = trial.lines.size() / 2;
     } else {
         refused_before_ = trial.lines.back() + 1;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <vector>
 
 namespace chatbot {
@@ -11,6 +12,9 @@ namespace chatbot {
 // so the test is whether other lines go in.  A line is set aside once it was
 // refused, others went in after that, and it was refused again.  As long as no
 // line goes in, none is set aside: the batch is held.
+//
+// Where the error tells of the server's state, this has to be seen in several
+// rounds: on a disk that is nearly full some lines may go in, and some not.
 //
 // Lines that are refused are found by halving: k of n take about k log n
 // trials.  A trial that takes too long is repeated with half the lines.
@@ -27,6 +31,7 @@ public:
         inserted,     // all lines are committed
         known,        // the same, but they may all have been there already
         refused,      // none was inserted, for a reason that may be a line's
+        unable,       // the same, but the server says that it is its own state
         out_of_time,  // none was inserted in time
     };
 
@@ -69,6 +74,9 @@ public:
     // The first line that was refused while nothing went in since.
     [[nodiscard]] std::size_t first_suspect() const;
 
+    // Whether lines are about to be set aside unless they go in now.
+    [[nodiscard]] bool accuses() const;
+
     // How many lines may be tried at once, as found so far.
     [[nodiscard]] std::size_t max_trial() const { return max_trial_; }
 
@@ -77,6 +85,7 @@ private:
         open,      // not known to be refused
         suspect,   // refused; nothing went in since
         accused,   // refused, and others went in after that
+        excused,   // the same, but it may be the server's state: next round
         inserted,  // decided
         rejected,  // decided
     };
@@ -87,12 +96,15 @@ private:
     [[nodiscard]] Trial sweep() const;
     [[nodiscard]] Trial look_for_progress();
     void on_inserted(const Trial& trial, bool is_new, bool fast);
-    void on_refused(const Trial& trial, bool out_of_time);
+    void on_refused(const Trial& trial, Result result);
+    void accuse_suspects();
+    bool is_excused(std::size_t line) const;
 
     std::vector<State> lines_;
     std::size_t undecided_;
     std::size_t max_trial_;
-    std::size_t confirmations_ = 1;  // accused lines to try at once
+    std::size_t confirmations_ = 1;       // accused lines to try at once
+    std::map<std::size_t, int> excuses_;  // of lines, in rounds
 
     // Among the open lines before this one there is one that is refused; 0:
     // nothing is known.
@@ -104,6 +116,7 @@ private:
     std::size_t others_ = 0;
     std::size_t next_other_ = 0;
     bool retry_suspect_ = false;  // one of them opens the round
+    bool progress_ = false;       // something went in this round
     bool probe_last_ = true;      // the last open line is the next probe
 };
 

@@ -18,15 +18,26 @@ using Trial = Triage::Trial;
 // A table that takes lines, but for those that are bad, and at times none.
 struct FakeTable {
     std::set<std::size_t> bad;
-    std::set<std::size_t> slow;   // bad, too: never inserted in time
-    std::size_t fast_enough = 0;  // lines inserted in time; 0: any number
-    bool broken = false;          // refuses everything
+    std::set<std::size_t> slow;    // bad, too: never inserted in time
+    std::set<std::size_t> unable;  // bad, too: told as the server's state
+    bool unwell = false;           // refuses rehearsals for its state
+    std::size_t fast_enough = 0;   // lines inserted in time; 0: any number
+    bool broken = false;           // refuses everything
     std::multiset<std::size_t> rows;
     std::size_t trials = 0;
+
+    bool is_bad(std::size_t line) const
+    {
+        return bad.contains(line) || slow.contains(line) ||
+               unable.contains(line);
+    }
 
     Result insert(const Trial& trial)
     {
         trials++;
+        if (trial.kind == Trial::Kind::rehearse && unwell) {
+            return Result::unable;
+        }
         if (trial.kind == Trial::Kind::rehearse) {
             return broken ? Result::refused : Result::inserted;
         }
@@ -36,6 +47,9 @@ struct FakeTable {
         for (auto line : trial.lines) {
             if (broken || bad.contains(line)) {
                 return Result::refused;
+            }
+            if (unable.contains(line)) {
+                return Result::unable;
             }
             if (slow.contains(line)) {
                 return Result::out_of_time;
@@ -185,6 +199,56 @@ TEST(TriageTest, SlowLineIsSetAside)
     EXPECT_EQ(rejected(triage, 64), "5");
 }
 
+// On a disk that is nearly full short lines may go in and long ones not: it
+// takes several rounds to blame these.
+TEST(TriageTest, StateOfTheServerIsWaitedForAWhile)
+{
+    FakeTable table;
+    table.unable = {5, 9};
+    Triage triage(64);
+
+    int rounds = 0;
+    while (!table.run(triage, 1)) {
+        EXPECT_EQ(table.rows.size(), 62u);
+        EXPECT_EQ(rejected(triage, 64), "");
+        ASSERT_LT(++rounds, 10);
+    }
+    EXPECT_GT(rounds, 3);
+    EXPECT_EQ(rejected(triage, 64), "5 9");
+}
+
+TEST(TriageTest, LineThatWasExcusedIsInsertedWhenTheServerIsWell)
+{
+    FakeTable table;
+    table.unable = {5, 9};
+    Triage triage(64);
+
+    EXPECT_FALSE(table.run(triage));
+    table.unable.clear();
+    EXPECT_TRUE(table.run(triage));
+    EXPECT_EQ(table.rows.size(), 64u);
+}
+
+// A server that can do nothing is not asked often.
+TEST(TriageTest, ServerThatIsUnableIsAskedLittle)
+{
+    FakeTable table;
+    for (std::size_t i = 0; i < 1000; i++) {
+        table.unable.insert(i);
+    }
+    table.unwell = true;
+    Triage triage(1000);
+
+    EXPECT_FALSE(table.run(triage, 64));
+    EXPECT_LE(table.trials, 20u);
+    table.trials = 0;
+    for (int i = 0; i < 10; i++) {
+        EXPECT_FALSE(table.run(triage, 64));
+    }
+    EXPECT_LE(table.trials, 250u);
+    EXPECT_EQ(rejected(triage, 1000), "");
+}
+
 TEST(TriageTest, TrialsGrowWithTheLogarithm)
 {
     for (std::size_t n : {10u, 100u, 1000u, 5000u}) {
@@ -224,12 +288,15 @@ TEST(TriageTest, Simulation)
         auto n = 1 + below(below(2) ? 20 : 400);
         FakeTable table;
         for (auto bad = below(2) ? below(n + 1) : below(3); bad > 0; bad--) {
-            (below(4) ? table.bad : table.slow).insert(below(n));
+            auto kind = below(6);
+            (kind == 0   ? table.slow
+             : kind == 1 ? table.unable
+                         : table.bad)
+                .insert(below(n));
         }
         for (auto there = below(2) ? 0 : below(n); there > 0; there--) {
             auto line = below(n);
-            if (!table.rows.contains(line) && !table.bad.contains(line) &&
-                !table.slow.contains(line)) {
+            if (!table.rows.contains(line) && !table.is_bad(line)) {
                 table.rows.insert(line);
             }
         }
@@ -257,7 +324,7 @@ TEST(TriageTest, Simulation)
         }
 
         for (std::size_t line = 0; line < n; line++) {
-            auto is_bad = table.bad.contains(line) || table.slow.contains(line);
+            auto is_bad = table.is_bad(line);
             ASSERT_EQ(triage.is_rejected(line), is_bad) << line;
             ASSERT_EQ(table.rows.count(line), is_bad ? 0u : 1u) << line;
         }
