@@ -121,6 +121,11 @@ is(join(' ', segments($t)), '', 'no file is left');
 my $full = Test::Chatbot->new(with => $t, conf => $conf,
 	http => "chatbot_log_journal full max_size=64k;\n")->run;
 
+is(scalar(grep { status($_) == 200 } many(map { "small $_" } 1 .. 30)), 30,
+	'a small journal, 30 at once');
+$rows += 30;
+arrived('a small journal');
+
 $postgres->stop;
 my ($n, $refused) = (0);
 while ($n < 100) {

@@ -421,7 +421,7 @@ bool Journal::take_left_behind()
 
 bool Journal::is_behind() const
 {
-    return !queue_.empty() || backlog() >= max_slice;
+    return !queue_.empty() || backlog() >= std::min(max_slice, max_size_ / 8);
 }
 
 std::uint64_t Journal::backlog() const

@@ -103,7 +103,7 @@ public:
     // it is an orphan now, to be found and adopted again.
     [[nodiscard]] bool take_left_behind();
 
-    // Whether there is more than a batch to ship.
+    // Whether there is more than a batch to ship, or much for this max_size.
     [[nodiscard]] bool is_behind() const;
 
     // Bytes not yet shipped, of the segments that are open.

@@ -37,6 +37,10 @@ constexpr ngx_msec_t long_pause_ms = 500;
 constexpr std::chrono::seconds leave_time(1);
 
 constexpr ngx_msec_t hold_ms = 60000;
+
+// A journal has room for about so many requests at once, however small it is.
+constexpr std::uint64_t reservations = 64;
+
 constexpr std::size_t max_recent = 64 * 1024;
 
 // Between a half and the whole of it, so that workers do not come together.
@@ -112,6 +116,7 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
     : dir_(std::move(dir)),
       orphans_(names.orphans),
       ship_(!target.conninfo.empty()),
+      max_reservation_(max_size / reservations),
       journal_(dir_, names.own, max_size, ship_),
       rejects_{.dir = dir_, .max_size = max_size},
       postgres_(
@@ -134,7 +139,12 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
 
 bool LogLane::reserve(std::uint64_t bytes)
 {
-    return tell(journal_.reserve(bytes));
+    return tell(journal_.reserve(std::min(bytes, max_reservation_)));
+}
+
+void LogLane::release(std::uint64_t bytes)
+{
+    journal_.release(std::min(bytes, max_reservation_));
 }
 
 bool LogLane::record(std::string_view lines)
@@ -143,8 +153,8 @@ bool LogLane::record(std::string_view lines)
         return false;
     }
 
-    if (ship_ && !task_.busy() && !timer_.timer_set()) {
-        wake_in(linger_ms, true);
+    if (ship_ && !task_.busy() && (!timer_.timer_set() || lingers_)) {
+        linger();
     }
     if (backoff_ms_ != 0 && lines.size() <= max_recent) {
         recent_ = lines;
@@ -174,14 +184,27 @@ bool LogLane::tell(bool done)
     return false;
 }
 
+// Has a batch sent at once if there is one, or else what there is in a while.
+void LogLane::linger()
+{
+    if (journal_.is_behind()) {
+        wake_in(0, true);
+    } else if (!lingers_) {
+        wake_in(linger_ms, true);
+        lingers_ = true;
+    }
+}
+
 void LogLane::wake_in(ngx_msec_t ms, bool hold)
 {
+    lingers_ = false;
     timer_.hold_worker(hold);
     timer_.set_timer(ms);
 }
 
 void LogLane::send()
 {
+    lingers_ = false;
     if (task_.busy()) {
         return;
     }
@@ -395,10 +418,12 @@ void LogLane::schedule()
         (crowded && !large)) {
         postgres_.rest();
         wake_in(jittered(crowded ? long_pause_ms : pause_ms), true);
-    } else if (large && !ngx_exiting) {
+    } else if (!large) {
+        linger();
+    } else if (!ngx_exiting) {
         send();
     } else {
-        wake_in(linger_ms, !large);
+        wake_in(linger_ms, false);
     }
 }
 

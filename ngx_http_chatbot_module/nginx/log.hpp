@@ -54,9 +54,10 @@ public:
 
     // Room for the record of a request that is let in, of about so many bytes.
     // False: the request is to be refused.  release() gives it back, right
-    // before the record is made or when there is none to make.
+    // before the record is made or when there is none to make.  Where max_size
+    // is small, less is reserved, so that some requests are let in at a time.
     [[nodiscard]] bool reserve(std::uint64_t bytes);
-    void release(std::uint64_t bytes) { journal_.release(bytes); }
+    void release(std::uint64_t bytes);
 
     // Records what was let in, beyond max_size if need be.  False: the disk
     // refuses.
@@ -71,6 +72,7 @@ public:
 
 private:
     bool tell(bool done);
+    void linger();
     void wake_in(ngx_msec_t ms, bool hold);
     void send();
     void go_on();
@@ -88,6 +90,7 @@ private:
     const std::string dir_;
     const std::string orphans_;
     const bool ship_;  // to PostgreSQL
+    const std::uint64_t max_reservation_;
     Journal journal_;
     const Rejects rejects_;
     LogPostgres postgres_;
@@ -109,9 +112,10 @@ private:
     std::optional<std::chrono::steady_clock::time_point> leaving_at_;
 
     Task task_;
-    Event timer_;   // the next batch
-    Event patrol_;  // the next search for orphans
-    Event hold_;    // keeps the worker while the task is busy
+    Event timer_;           // the next batch
+    Event patrol_;          // the next search for orphans
+    Event hold_;            // keeps the worker while the task is busy
+    bool lingers_ = false;  // the next batch, for want of records
     bool patrol_due_ = true;
     bool more_orphans_ = false;  // than there was room for
     bool used_ = false;          // the connection, since the last patrol
