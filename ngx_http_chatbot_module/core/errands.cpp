@@ -1,30 +1,35 @@
 #include "core/errands.hpp"
 
+#include <new>
 #include <utility>
 
 #include "core/freshness.hpp"
+#include "text/invariant.hpp"
 
 namespace chatbot {
 
 void Errands::take(Errand&& errand)
 {
     const auto flight = errand.call.flight;
-    auto& state =
-        errands_
-            .try_emplace(flight, State{std::move(errand), Stage::looking_up})
-            .first->second;
+    const auto [it, is_new] = errands_.try_emplace(
+        flight, State{std::move(errand), Stage::looking_up});
+    if (!invariant(is_new, "a flight has two errands")) {
+        return;
+    }
 
-    const auto cache = state.errand.cache;
+    const auto cache = it->second.errand.cache;
     if (cache == Errand::no_cache ||
-        !services_.look_up(cache, flight, state.errand.key)) {
-        ask(state);
+        !services_.look_up(cache, flight, it->second.errand.key)) {
+        ask(it);
     }
 }
 
-void Errands::ask(State& state)
-{
-    state.stage = Stage::asking;
-    services_.ask(std::move(state.errand.call));
+void Errands::ask(States::iterator it)
+try {
+    it->second.stage = Stage::asking;
+    services_.ask(std::move(it->second.errand.call));
+} catch (const std::bad_alloc&) {
+    fail(it, out_of_memory());
 }
 
 void Errands::listen(FlightId flight)
@@ -53,13 +58,7 @@ void Errands::cancel(FlightId flight)
         return;
     }
 
-    FlightEvent event;
-    event.flight = flight;
-    event.problem = {.status = 499,
-                     .detail = "The client left.",
-                     .reason = {},
-                     .retry_after_s = 0};
-    end(it, std::move(event));
+    fail(it, client_left());
 }
 
 void Errands::on_lookup(FlightId flight, std::optional<Answer>&& found)
@@ -69,13 +68,12 @@ void Errands::on_lookup(FlightId flight, std::optional<Answer>&& found)
         return;
     }
 
-    auto& state = it->second;
     const int ttl_s =
-        found ? fresh_for_s(found->created, state.errand.cache_valid_s,
+        found ? fresh_for_s(found->created, it->second.errand.cache_valid_s,
                             services_.time_s())
               : 0;
     if (ttl_s == 0) {
-        ask(state);
+        ask(it);
         return;
     }
 
@@ -100,19 +98,35 @@ void Errands::on_model(FlightEvent&& event)
     }
 
     // The answer leaves before it is stored, so that nobody waits for that.
-    const auto& errand = it->second.errand;
-    if (event.kind == FlightEvent::Kind::answered && event.answer.complete &&
-        errand.cache != Errand::no_cache) {
-        const auto cache = errand.cache;
-        const auto key = errand.key;
-        const auto valid_s = errand.cache_valid_s;
-        auto kept = event.answer;
-        kept.created = services_.time_s();  // the model's clock may be off
-        end(it, std::move(event));
-        services_.store(cache, key, valid_s, kept);
-        return;
+    const auto errand = std::move(it->second.errand);
+    const auto kept = to_keep(errand, event);
+    end(it, std::move(event));
+    if (kept) {
+        services_.store(errand.cache, errand.key, errand.cache_valid_s, *kept);
+    }
+}
+
+// The answer for the cache, if it is worth it and there is memory for it.
+std::optional<Answer> Errands::to_keep(const Errand& errand,
+                                       const FlightEvent& event)
+try {
+    if (event.kind != FlightEvent::Kind::answered || !event.answer.complete ||
+        errand.cache == Errand::no_cache) {
+        return std::nullopt;
     }
 
+    auto kept = event.answer;
+    kept.created = services_.time_s();  // the model's clock may be off
+    return kept;
+} catch (const std::bad_alloc&) {
+    return std::nullopt;
+}
+
+void Errands::fail(States::iterator it, Problem&& problem)
+{
+    FlightEvent event;
+    event.flight = it->first;
+    event.problem = std::move(problem);
     end(it, std::move(event));
 }
 

@@ -27,6 +27,8 @@ struct Errand {
 // Promise:  each errand taken ends in exactly one event `hit`, `answered` or
 //           `failed`, if each lookup() ends in on_lookup() and each ask() in
 //           an event `answered` or `failed`.
+// Memory:   where there is none, an errand fails, or take() throws
+//           std::bad_alloc and leaves nothing behind.
 class Errands {
 public:
     // What has to be done.  Results come back through the on_x() members, never
@@ -85,7 +87,10 @@ private:
     };
     using States = std::unordered_map<FlightId, State>;
 
-    void ask(State& state);
+    void ask(States::iterator it);
+    [[nodiscard]] std::optional<Answer> to_keep(const Errand& errand,
+                                                const FlightEvent& event);
+    void fail(States::iterator it, Problem&& problem);
     void end(States::iterator it, FlightEvent&& event);
 
     Services& services_;

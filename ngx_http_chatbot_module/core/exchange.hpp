@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,30 @@ struct Problem {
 
     explicit operator bool() const { return status != 0; }
 };
+
+// Without its texts, where there is no memory for them.
+[[nodiscard]] inline Problem problem_of(int status, const char* detail,
+                                        const char* reason = "",
+                                        int retry_after_s = 0) noexcept
+try {
+    return {status, detail, reason, retry_after_s};
+} catch (const std::bad_alloc&) {
+    Problem problem;
+    problem.status = status;
+    problem.retry_after_s = retry_after_s;
+    return problem;
+}
+
+[[nodiscard]] inline Problem out_of_memory() noexcept
+{
+    return problem_of(503, "The server is out of memory.",
+                      "no memory for a call of the model", 1);
+}
+
+[[nodiscard]] inline Problem client_left() noexcept
+{
+    return problem_of(499, "The client left.");
+}
 
 // A line for the error log.  A worker thread never logs, it hands these back.
 struct Notice {

@@ -33,8 +33,7 @@ using List = std::unique_ptr<curl_slist, ListDeleter>;
 //
 // Threads:    none of its own; the callbacks run where the transfer is moved.
 // Ownership:  `settings` and `server` outlive it.  From prepare() on libcurl
-// points into it:
-//             it stays where it is, and outlives the transfer.
+//             points into it: it stays where it is, and outlives the transfer.
 struct Attempt {
     // Why the rest of the reply is not read.
     enum class Stop { none, headers_too_large, body_too_large, bad_stream };
@@ -83,23 +82,6 @@ struct Attempt {
     std::optional<StreamReader> reader;  // instead of `reply`, for a stream
 };
 
-// How an attempt ended.
-struct Outcome {
-    // Whose failure it is, if that is known.
-    enum class Fault { unknown, request, server, key };
-
-    std::optional<Answer> answer;
-    Problem problem;             // if there is no answer
-    bool retry = false;          // asking again may help
-    bool model_missing = false;  // asking for another model may
-    std::string refused_member;  // asking without it may; or empty
-    Fault fault = Fault::unknown;
-    bool elsewhere = false;  // another server may do better
-    std::optional<std::chrono::milliseconds> delay;  // as the upstream wishes
-    std::string unsure;  // why this answer is not kept, if that is a matter
-                         // of the upstream's dialect: to be told once
-};
-
 // Sets all options of the handle but CURLOPT_PRIVATE, for a request with this
 // body.  Throws std::bad_alloc.
 void prepare(Attempt& attempt, std::string body, CURLSH* share);
@@ -110,19 +92,10 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share);
 // Whether the answer's end was seen; what follows means nothing.
 [[nodiscard]] bool is_done(const Attempt& attempt);
 
-// The host cannot be reached, for a reason that libcurl was not asked for.
-[[nodiscard]] Outcome unreachable(const ModelServer& server,
-                                  const std::string& reason);
+[[nodiscard]] bool is_success(long status);
+[[nodiscard]] long status_of(const Attempt& attempt);
 
-// To be called once, when the transfer has ended with `code`, or is given up
-// (CURLE_OPERATION_TIMEDOUT).
-[[nodiscard]] Outcome read_outcome(Attempt& attempt, CURLcode code);
-
-// The upstream's own id of the request, by which its operators find it: a short
-// text of visible ASCII, or empty.
-[[nodiscard]] std::string request_id_of(const Attempt& attempt);
-
-// `reason` is for the error log.
-[[nodiscard]] Problem make_problem(int status, std::string reason);
+// A header of the reply, or null.
+[[nodiscard]] const char* header(const Attempt& attempt, const char* name);
 
 }  // namespace chatbot

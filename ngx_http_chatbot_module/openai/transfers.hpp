@@ -1,13 +1,25 @@
 #pragma once
 
+#include <curl/curl.h>
+
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/exchange.hpp"
 #include "core/poller.hpp"
 #include "core/resolver.hpp"
+#include "openai/alarms.hpp"
+#include "openai/call.hpp"
+#include "openai/handles.hpp"
+#include "openai/multis.hpp"
+#include "openai/origin.hpp"
+#include "openai/policy.hpp"
 
 namespace chatbot {
 
@@ -23,7 +35,9 @@ namespace chatbot {
 //           KiB are kept at most.  A stream may bring more, until the timeout,
 //           but only its answer and the event not yet ended are kept.  Parsing
 //           takes some 40 times the size of the JSON at worst ("[0,0,0..."),
-//           for a moment and for one call at a time.
+//           for a moment and for one call at a time.  Where there is none, a
+//           call fails; members throw std::bad_alloc only if `tell` does, and
+//           ask() if it has not taken the call.
 class Transfers {
 public:
     // Not called from within ask(), listen() or cancel().
@@ -34,7 +48,10 @@ public:
               Tell tell);
     ~Transfers();
 
-    // Retries and the choice of the model happen in here.
+    Transfers(const Transfers&) = delete;
+    Transfers& operator=(const Transfers&) = delete;
+
+    // Retries and the choice of server and model happen in here.
     void ask(ModelCall&& call);
 
     // The answer is wanted piece by piece, from its start, from now on.
@@ -49,12 +66,53 @@ public:
     [[nodiscard]] Clock::time_point deadline() const;
     void on_time(Clock::time_point now);
 
-    [[nodiscard]] std::size_t in_flight() const;
-    [[nodiscard]] std::vector<Notice> take_notices();
+    [[nodiscard]] std::size_t in_flight() const { return calls_.size(); }
+    [[nodiscard]] std::vector<Notice> take_notices()
+    {
+        return std::exchange(notices_, {});
+    }
 
 private:
-    class Impl;
-    std::unique_ptr<Impl> impl_;
+    using Stage = Call::Stage;
+
+    [[nodiscard]] Call* find(FlightId flight);
+    [[nodiscard]] Origin& origin_of(const Call& call);
+
+    void on_alarm(Call& call);
+    void start(Call& call) noexcept;
+    void on_resolved(FlightId flight, const Resolver::Result& result) noexcept;
+    void transfer(Call& call) noexcept;
+    [[nodiscard]] bool transfer_if_room(Call& call);
+    void prepare_attempt(Call& call, const Origin& origin);
+    void start_queued() noexcept;
+
+    void touch(FlightId flight) noexcept;
+    void on_moved();
+    void learn_http1(const Call& call) noexcept;
+    void hand_on(Call& call) noexcept;
+    void drop_attempt(Call& call) noexcept;
+
+    void ended(Call& call, CURLcode code);
+    void end_unreachable(Call& call, const char* reason);
+    void end_soon(Call& call, Problem&& problem) noexcept;
+    void end(Call& call, Outcome&& outcome);
+    void finish(Call& call, Outcome&& outcome);
+
+    Resolver& resolver_;
+    const Tell tell_;
+    std::vector<Notice> notices_;
+    Policy policy_{notices_};
+    Alarms alarms_;
+
+    // Destroyed from the bottom up: libcurl wants it in this order.
+    Handles handles_;
+    Multis multis_;
+    std::unordered_map<FlightId, Call> calls_;
+
+    std::unordered_map<std::string, Origin> origins_;  // by base URL
+    std::vector<FlightId> touched_;                    // since the last move
+    std::deque<FlightId> queue_;                       // for a connection
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace chatbot

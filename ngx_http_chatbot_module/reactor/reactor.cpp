@@ -95,7 +95,7 @@ bool Reactor::has_work() const
 
 bool Reactor::busy() const
 {
-    return errands_.in_flight() != 0 ||
+    return errands_.in_flight() != 0 || !orders_.empty() ||
            std::any_of(caches_.begin(), caches_.end(),
                        [](const auto& cache) { return cache->busy(); });
 }
@@ -150,29 +150,32 @@ void Reactor::turn(Clock::time_point until)
     flush_clients();
 }
 
+// Orders that were left, since there was no memory, come first.
 void Reactor::take_inbox()
 {
     {
         std::lock_guard lock(mutex_);
         asleep_ = false;
-        std::swap(orders_, inbox_);
+        if (orders_.empty()) {
+            std::swap(orders_, inbox_);
+        }
     }
 
-    std::size_t begun = 0;
-    for (auto& order : orders_) {
-        carry_out(order);
-        if (++begun % orders_at_once == 0) {
+    while (next_order_ < orders_.size()) {
+        carry_out(orders_[next_order_++]);
+        if (next_order_ % orders_at_once == 0) {
             flush_clients();
         }
     }
     orders_.clear();
+    next_order_ = 0;
 }
 
 void Reactor::carry_out(Order& order)
 {
     switch (order.kind) {
         case Order::Kind::errand:
-            errands_.take(std::move(order.errand));
+            begin(std::move(order.errand));
             return;
         case Order::Kind::listen:
             errands_.listen(order.flight);
@@ -180,6 +183,18 @@ void Reactor::carry_out(Order& order)
         case Order::Kind::cancel:
             errands_.cancel(order.flight);
             return;
+    }
+}
+
+void Reactor::begin(Errand&& errand)
+{
+    FlightEvent event;
+    event.flight = errand.call.flight;
+    try {
+        errands_.take(std::move(errand));
+    } catch (const std::bad_alloc&) {
+        event.problem = out_of_memory();
+        tell(std::move(event));
     }
 }
 

@@ -90,6 +90,7 @@ private:
     void turn(Clock::time_point until);
     void take_inbox();
     void carry_out(Order& order);
+    void begin(Errand&& errand);
     void flush_clients();
     void flush_outbox();
     [[nodiscard]] bool busy() const;
@@ -109,7 +110,8 @@ private:
     bool notified_ = false;  // since the last take_events()
 
     // The thread's.
-    std::vector<Order> orders_;
+    std::vector<Order> orders_;  // taken from the inbox
+    std::size_t next_order_ = 0;
     Events told_;
     Epoll epoll_;
     ThreadedResolver resolver_;
