@@ -189,4 +189,20 @@ struct FlightEvent {
     CallReport call;    // answered, failed
 };
 
+// For the debugging log.
+[[nodiscard]] constexpr const char* to_string(FlightEvent::Kind kind)
+{
+    switch (kind) {
+        case FlightEvent::Kind::piece:
+            return "piece";
+        case FlightEvent::Kind::hit:
+            return "hit";
+        case FlightEvent::Kind::answered:
+            return "answered";
+        case FlightEvent::Kind::failed:
+            break;
+    }
+    return "failed";
+}
+
 }  // namespace chatbot

@@ -152,6 +152,8 @@ bool LogLane::record(std::string_view lines)
     if (!tell(journal_.append(lines))) {
         return false;
     }
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "chatbot recorded: %uz bytes", lines.size());
 
     if (ship_ && !task_.busy() && (!timer_.timer_set() || lingers_)) {
         linger();
@@ -219,6 +221,9 @@ void LogLane::send()
         return;
     }
 
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "chatbot batch sent: from %uL, search %d", slice_.from,
+                   search_);
     others_ = recent_;
     hold_.hold_worker(true);
     hold_.set_timer(hold_ms);
@@ -378,6 +383,11 @@ void LogLane::finished()
 // Takes note of what became of the batch.
 void LogLane::go_on()
 {
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "chatbot batch %s: %uz rows, %uz bytes refused",
+                   shipping_ == Shipping::done ? "committed" : "waits",
+                   std::count(lines_.begin(), lines_.end(), '\n'),
+                   rejected_.size());
     used_ = true;
     if (shipping_ == Shipping::done) {
         journal_.shipped(lines_.size());

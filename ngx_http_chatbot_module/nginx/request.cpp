@@ -174,12 +174,17 @@ void Request::start(std::string_view body)
     }
 
     query = std::move(*question.text);
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r_->connection->log, 0,
+                   "chatbot question: %uz bytes, %uz messages before",
+                   query.size(), question.history.size());
     std::optional<Key> key;
     if (find_key(question.history, key) != NGX_OK) {
         ngx_http_finalize_request(r_, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r_->connection->log, 0,
+                   "chatbot key: %s", key ? hex(*key).c_str() : "none");
     notice_leaving();
     if (form != AnswerForm::json && r_ == r_->main) {
         begin_stream(form);
@@ -187,6 +192,9 @@ void Request::start(std::string_view body)
     seat_ = ask(*this, *loc_conf(r_)->route, key, record(),
                 std::move(question.history), stream_ != nullptr);
     asked = true;
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r_->connection->log, 0,
+                   "chatbot flight %uL: %s", Conductor::flight(seat_),
+                   to_string(Conductor::status(seat_)));
 }
 
 // The client's FIN may have come with its request: then no event follows.
@@ -291,6 +299,9 @@ void Request::on_text()
 
     cache_status = Conductor::status(seat_);
     if (stream_->name().empty()) {
+        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, c->log, 0,
+                       "chatbot first piece of flight %uL",
+                       Conductor::flight(seat_));
         stream_->set_name(answer_names().of(Conductor::flight(seat_)));
     }
     flow();
@@ -310,6 +321,9 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
 
     auto c = r_->connection;
     ngx_http_set_log_request(c->log, r_);
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, c->log, 0,
+                   "chatbot answer: %s, problem %d", to_string(status),
+                   reply.problem.status);
     take(reply, status);
 
     if (reply.problem && !(stream_ && stream_->started())) {

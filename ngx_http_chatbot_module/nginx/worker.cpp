@@ -143,6 +143,8 @@ public:
 
     void send(Errand&& errand) override
     {
+        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                       "chatbot errand of flight %uL", errand.call.flight);
         reactor_.post(std::move(errand));
         flush_.post();
     }
@@ -207,6 +209,11 @@ private:
     {
         auto [events, notices] = reactor_.take_events();
         log_notices(notices);
+        for (const auto& event : events) {
+            ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                           "chatbot event of flight %uL: %s", event.flight,
+                           to_string(event.kind));
+        }
         conductor_.on_events(std::move(events));
         hold();
     }

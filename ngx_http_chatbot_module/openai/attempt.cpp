@@ -35,6 +35,7 @@ int on_connected(void* data, char*, char*, int, int) noexcept
     Attempt& attempt = *static_cast<Attempt*>(data);
     attempt.sent = true;
     attempt.last_byte = Clock::now();
+    attempt.on_progress();  // another timeout counts from now on
     return CURL_PREREQFUNC_OK;
 }
 

@@ -262,9 +262,7 @@ void Transfers::on_moved()
             continue;
         }
 
-        if (is_done(*call->attempt)) {
-            call->wake_at(expiry(*call->attempt));
-        }
+        call->wake_at(expiry(*call->attempt));
         if (call->attempt->http1 && origin_of(*call).may_speak_http2()) {
             learn_http1(*call);
         }
