@@ -7,8 +7,8 @@
 # row is lost if an answer (status 200) has none, and a duplicate if a
 # request_id is there twice.
 #
-# Environment: AWAY, how many seconds a server is gone (5); ONLY, a regular
-# expression of faults to try.
+# Environment: AWAY, how many seconds a server is gone (5); KILLS, how often all
+# is killed (50); ONLY, a regular expression of faults to try.
 
 use warnings;
 use strict;
@@ -22,6 +22,7 @@ use Test::Chatbot;
 use Test::Chatbot::Load;
 
 my $away = $ENV{AWAY} // 5;
+my $kills = $ENV{KILLS} // 50;
 my $only = $ENV{ONLY} // '.';
 
 my $conf = <<'EOF';
@@ -39,9 +40,10 @@ my $t = Test::Chatbot->new(conf => $conf, workers => 2,
 	http => "chatbot_log_journal disk;\n",
 	alerts => qr/exited on signal 9|cannot be written/);
 
-mkdir $t->dir . '/disk';
+my $disk_dir = $t->dir . '/disk';
+mkdir $disk_dir;
 my $disk = !$> && !system 'mount', '-t', 'tmpfs', '-o', 'size=64m', 'tmpfs',
-	$t->dir . '/disk';
+	$disk_dir;
 $t->run;
 
 my ($api, $redis, $postgres) = ($t->openai, $t->redis, $t->postgres);
@@ -62,24 +64,26 @@ try('PostgreSQL is read-only', sub { read_only('on'); pause($away);
 
 try('a row that a trigger refuses', sub { trigger("raise exception 'no'");
 	ask('poison'); pause($away); no_trigger() });
+try('a row with an error of the server', sub { trigger("raise sqlstate '53100'");
+	ask('poison'); pause($away); no_trigger() });
 try('a row that takes too long', sub { trigger('perform pg_sleep(60)');
 	ask('poison'); pause($away); no_trigger() });
-try('table locked', sub { locked($away) });
+try('table locked for 30 s', sub { locked(30) });
 try('DDL refused', sub { refuse_ddl(); $t->reload; pause($away);
 	$postgres->sql('drop event trigger no_ddl') });
 try('PostgreSQL frozen during a reload', sub { $postgres->freeze; $t->reload;
 	pause($away); $postgres->thaw });
 try('statement_timeout of 50 ms', sub { setting('statement_timeout', '50ms');
 	pause($away); setting('statement_timeout', 0) });
-try('kill -9 of everything, 5 times', sub { for (1 .. 5) { $postgres->kill;
-	$t->kill; $postgres->start; $t->run; pause(1) } });
+try("kill -9 of everything, $kills times", sub { for (1 .. $kills) {
+	$postgres->kill; $t->kill; $postgres->start; $t->run; pause(0.5) } });
 
-other('INSERT only', 1, 'create role poor login', 'grant insert on request_logs'
+other('INSERT only', 1, \&away, 'create role poor login', 'grant insert on request_logs'
 	. ' to poor', 'grant usage on request_logs_id_seq to poor');
-other('64 workers, 5 connections', 64, 'create role poor login'
+other('64 workers, 5 connections', 64, \&away, 'create role poor login'
 	. ' connection limit 5', 'grant select, insert on request_logs to poor',
 	'grant usage on request_logs_id_seq to poor');
-other('partitioned table', 2, 'drop table request_logs',
+other('partitioned table', 2, \&away, 'drop table request_logs',
 	'create table request_logs (id bigint generated always as identity,'
 	. ' ip_address varchar(45), request_text text, response_text text,'
 	. ' status varchar(20), timestamp timestamptz) partition by range'
@@ -105,6 +109,8 @@ SKIP: {
 	try('disk full, PostgreSQL stopped', sub { fill(); $postgres->stop;
 		pause($away); $postgres->start; make_room() },
 		text => '[size 20000]');
+	other('disk full, 32 workers', 32, sub { fill(); away(); make_room() },
+		'create role poor login superuser');
 }
 
 try("model: $_", sub { pause($away) }, text => "[$_]") for
@@ -112,7 +118,7 @@ try("model: $_", sub { pause($away) }, text => "[$_]") for
 	'silent', 'stall', 'garbage', 'endless';
 
 $t->quit;
-system 'umount', $t->dir . '/disk' if $disk;
+system 'umount', $disk_dir if $disk;
 pass('measured');
 done_testing();
 
@@ -149,14 +155,16 @@ sub kinds {
 
 # The same with another table or role; under an nginx of its own.
 sub other {
-	my ($name, $workers, @sql) = @_;
+	my ($name, $workers, $fault, @sql) = @_;
 	return if $name !~ /$only/;
 
 	$postgres->sql($_) for @sql;
 	my $main = $t;
 	$t = Test::Chatbot->new(with => $main, workers => $workers,
+		alerts => qr/cannot be written/,
+		http => "chatbot_log_journal $disk_dir/other;\n",
 		conf => $conf =~ s/%%POSTGRES%%/$postgres->url('poor')/er)->run;
-	try($name, sub { pause($away) });
+	try($name, $fault);
 	$t->quit;
 	$t = $main;
 	$postgres->sql($_) for 'drop owned by poor', 'drop role poor',
@@ -197,6 +205,7 @@ sub setting {
 
 # What is measured is time, so time is what has to pass.
 sub pause { sleep $_[0] }
+sub away { pause($away) }
 
 sub read_only {
 	$postgres->sql("alter system set default_transaction_read_only = $_[0]");
@@ -206,8 +215,8 @@ sub read_only {
 }
 
 sub fill {
-	open my $fh, '>', $t->dir . '/disk/ballast' or die "ballast: $!";
+	open my $fh, '>', "$disk_dir/ballast" or die "ballast: $!";
 	1 while syswrite $fh, 'x' x 65536;
 }
 
-sub make_room { unlink $t->dir . '/disk/ballast' }
+sub make_room { unlink "$disk_dir/ballast" }
