@@ -80,15 +80,16 @@ bool append_rows(std::string& rows, const std::vector<std::string_view>& lines,
 
 }  // namespace
 
-// Lines that may be there already are inserted in a way that looks, which may
-// need more rights than we have.
+// Lines that may be there already are inserted in a way that looks, which is
+// slower and may need more rights than we have.  Where an index refuses them,
+// that is done only once one was refused.
 LogPostgres::Outcome LogPostgres::attempt(const Lines& lines, bool rehearse)
 {
     const auto& statements = schema_.statements();
-    const bool looks = selects_ && !rehearse &&
-                       (sent_before_ || statements.always_new) &&
-                       statements.insert_new != statements.insert;
-    if (!looks) {
+    const bool may_be_there = found_ || statements.always_new ||
+                              (sent_before_ && statements.take_turns);
+    if (!may_be_there || !selects_ || rehearse ||
+        statements.insert_new == statements.insert) {
         return insert_plain(lines, rehearse);
     }
 
@@ -137,7 +138,7 @@ LogPostgres::Outcome LogPostgres::insert_plain(const Lines& lines,
     }
 
     // Some of it is there already: which is looked for, or found by halving.
-    if (!std::exchange(sent_before_, true)) {
+    if (!std::exchange(found_, true)) {
         return attempt(lines, false);
     }
     if (lines.size() == 1) {

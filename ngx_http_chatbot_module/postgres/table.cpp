@@ -108,6 +108,7 @@ try {
         batch_->text.size() != lines.size()) {
         in_round_ = false;
         sent_before_ = sent_before;
+        found_ = false;
         batch_.emplace(lines, max_trial_);
     }
 

@@ -148,6 +148,7 @@ private:
     int testimonies_ = 0;       // that are left to it
     bool in_round_ = false;     // of trials
     bool sent_before_ = false;  // lines of the batch may be there already
+    bool found_ = false;        // some of them are
     bool copies_ = true;        // COPY is a way into this table
     bool selects_ = true;       // we may read what is there
     std::size_t max_trial_ = Triage::no_limit;  // lines

@@ -277,6 +277,23 @@ TEST_F(LogPostgresTest, RecordsAreCopied)
               "2001:db8::1|1795414380.123000|success|gpt-6-luna|HIT");
 }
 
+// They are new unless the other worker was ended between its COPY and the next.
+TEST_F(LogPostgresTest, RecordsOfAnotherWorkerAreCopied)
+{
+    EXPECT_EQ(insert(record("a")), "+");
+    sql("create function " + name_ +
+        ".refuse() returns trigger language plpgsql as $$ begin"
+        " if current_query() !~* '^set.*copy' then raise 'no copy'; end if;"
+        " return new; end $$; create trigger refuse before insert on " +
+        table() + " for each row execute function " + name_ + ".refuse()");
+    EXPECT_EQ(insert(record("b") + record("c"), "", true), "+");
+    EXPECT_EQ(rows("request_id"), "a b c");
+
+    sql("drop trigger refuse on " + table());
+    EXPECT_EQ(insert(record("c") + record("d") + record("a"), "", true), "+");
+    EXPECT_EQ(rows("request_id"), "a b c d");
+}
+
 TEST_F(LogPostgresTest, WhatCannotBeCopiedIsInserted)
 {
     EXPECT_EQ(insert(record("a")), "+");
