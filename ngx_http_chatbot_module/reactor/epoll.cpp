@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <limits>
 #include <system_error>
+#include <utility>
 
 namespace chatbot {
 namespace {
@@ -54,12 +55,8 @@ void Epoll::watch(int fd, unsigned what, Watcher& who)
     }
 
     auto& entry = entries_[index];
-    const bool known = entry.who != nullptr;
     if (what == 0) {
-        if (known) {
-            entry = {nullptr, entry.generation + 1};
-            epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-        }
+        forget(fd, entry);
         return;
     }
 
@@ -68,11 +65,34 @@ void Epoll::watch(int fd, unsigned what, Watcher& who)
                    (what & writable ? EPOLLOUT : 0u);
     event.data.u64 = name_of(fd, entry.generation);
     entry.who = &who;
-    if (epoll_ctl(epoll_, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) ==
-            -1 &&
-        errno == ENOENT) {
+    entry.what = what;
+    if (!std::exchange(entry.registered, true) ||
+        epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) == -1) {
+        // Closed meanwhile, if it was registered, and opened anew.
         epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
     }
+}
+
+// A connection that is idle between two calls stays registered, since it is
+// watched again soon: that costs one system call instead of two.  Nothing is
+// to be read from it normally.
+void Epoll::forget(int fd, Entry& entry)
+{
+    if (!entry.who) {
+        return;
+    }
+
+    entry.who = nullptr;
+    entry.generation++;
+    if (entry.what & writable) {
+        unregister(fd, entry);
+    }
+}
+
+void Epoll::unregister(int fd, Entry& entry)
+{
+    entry.registered = false;
+    epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
 }
 
 void Epoll::wait(Clock::time_point until)
@@ -100,7 +120,10 @@ void Epoll::tell(std::uint64_t data, std::uint32_t events)
     }
 
     const auto fd = static_cast<std::uint32_t>(data);
-    const auto entry = entries_[fd];
+    auto& entry = entries_[fd];
+    if (!entry.who && entry.registered) {
+        unregister(static_cast<int>(fd), entry);
+    }
     if (!entry.who || entry.generation != data >> 32) {
         return;
     }

@@ -32,8 +32,12 @@ private:
     struct Entry {
         Watcher* who = nullptr;  // null: not watched
         std::uint32_t generation = 0;
+        unsigned what = 0;        // of the last watch() that was not 0
+        bool registered = false;  // with the kernel, unless it was closed
     };
 
+    void forget(int fd, Entry& entry);
+    void unregister(int fd, Entry& entry);
     void tell(std::uint64_t data, std::uint32_t events);
 
     int epoll_ = -1;

@@ -110,6 +110,46 @@ TEST_F(EpollTest, EventsOfAClosedDescriptorAreNotTheNextOnes)
     close(other[1]);
 }
 
+// It stays registered with the kernel, but not for long if something comes.
+TEST_F(EpollTest, WhatIsForgottenDoesNotKeepItAwake)
+{
+    epoll_.watch(a_.fds[0], Poller::readable, *this);
+    epoll_.watch(a_.fds[0], 0, *this);
+    a_.write();
+    EXPECT_EQ(ready(), "");
+    const auto until = Clock::now() + milliseconds(20);
+    epoll_.wait(until);
+    EXPECT_GE(Clock::now(), until);
+
+    epoll_.watch(a_.fds[0], Poller::readable, *this);
+    EXPECT_EQ(ready(), "r");
+}
+
+TEST_F(EpollTest, WhatIsWatchedAgainIsTold)
+{
+    epoll_.watch(a_.fds[0], Poller::readable, *this);
+    epoll_.watch(a_.fds[0], 0, *this);
+    epoll_.watch(a_.fds[0], Poller::readable, *this);
+    a_.write();
+    EXPECT_EQ(ready(), "r");
+}
+
+// Its number is given to another one while nobody watches it.
+TEST_F(EpollTest, AnotherDescriptorOfTheSameNumberIsTold)
+{
+    const int number = a_.fds[0];
+    epoll_.watch(number, Poller::readable, *this);
+    epoll_.watch(number, 0, *this);
+    close(number);
+    a_.fds[0] = dup(b_.fds[0]);
+    ASSERT_EQ(a_.fds[0], number);
+
+    epoll_.watch(number, Poller::readable, *this);
+    EXPECT_EQ(ready(), "");
+    b_.write();
+    EXPECT_EQ(ready(), "r");
+}
+
 TEST_F(EpollTest, WaitsUntilTheTimeHasCome)
 {
     const auto until = Clock::now() + milliseconds(30);
