@@ -195,6 +195,7 @@ bench:
 	$(MAKE) all
 	t/bench/run.pl
 	t/bench/misses.pl
+	t/bench/flights.pl
 
 worst:
 	t/lib/install-packages $(build_packages) $(run_packages)

@@ -7,7 +7,7 @@
 #          Rounds alternate, the medians are compared.  A first round is not
 #          counted, and each that is begins with an empty table: a PostgreSQL
 #          that was just started zeroes fresh memory for each page it writes.
-# misses.pl measures misses.
+# misses.pl measures misses, flights.pl many of them at once.
 #
 # Environment: ROUNDS (5), SECONDS each (3), CONNECTIONS (64 256), one or more.
 
