@@ -73,7 +73,8 @@ is(status(get('/chat/')), 404, 'unknown path below');
 for (@allowed, $sixth, $health, $home, $none) {
 	my $what = status($_) . ' ' . (header($_, 'Content-Type') // '');
 	is(header($_, 'X-Content-Type-Options'), 'nosniff', "$what, nosniff");
-	is(header($_, 'Cache-Control'), $_ eq $home ? 'no-cache' : 'private', $what);
+	is(header($_, 'Cache-Control'), $_ eq $home ? 'no-cache'
+		: $_ eq $health ? 'no-store' : 'private', $what);
 	is(header($_, 'Server'), 'nginx', "$what, no version");
 }
 

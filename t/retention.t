@@ -66,8 +66,8 @@ is(wait_sql("$days and inhrelid::regclass::text ~ 'days_\\d{8}'", 3), 3,
 like(sql("select pg_get_expr(relpartbound, oid) from pg_class where relname ="
 	. " to_char(current_date + 1, '\"days_\"YYYYMMDD')"),
 	qr/FROM \('....-..-.. 00:00:00/, 'of a day each');
-ok(wait_for { sql("select to_regclass(to_char(date_trunc('month', current_date"
-	. " + interval '1 month'), '\"months_\"YYYYMMDD')) is not null") eq 't' },
+ok(wait_for(sub { sql("select to_regclass(to_char(date_trunc('month', current_date"
+	. " + interval '1 month'), '\"months_\"YYYYMMDD')) is not null") eq 't' }, 30),
 	'and for the next month');
 
 ask('today', uri => '/days');

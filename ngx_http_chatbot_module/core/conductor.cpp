@@ -387,8 +387,8 @@ void Conductor::complete(Seat& seat)
 void Conductor::write_records(std::list<Seat>& settled)
 {
     for (auto& seat : settled) {
+        complete(seat);
         if (seat.journal != Route::none) {
-            complete(seat);
             append_line(lines_[seat.journal], seat.record);
             services_.release(seat.journal, seat.reserved);
         }
@@ -406,10 +406,15 @@ void Conductor::write_records(std::list<Seat>& settled)
             for (auto& seat : settled) {
                 if (seat.journal == journal) {
                     seat.reply = unrecorded;
+                    seat.journal = Route::none;
                 }
             }
         }
         lines.clear();
+    }
+
+    for (const auto& seat : settled) {
+        services_.settled(seat.record, seat.journal != Route::none);
     }
 }
 

@@ -106,6 +106,14 @@ public:
         // Makes whole lines durable; false: none of them is.
         virtual bool record(std::size_t journal, std::string_view lines) = 0;
 
+        // For statistics: what became of a question, `durable` where its record
+        // is in a journal.
+        virtual void settled(const Record& record, bool durable)
+        {
+            (void)record;
+            (void)durable;
+        }
+
     protected:
         ~Services() = default;
     };

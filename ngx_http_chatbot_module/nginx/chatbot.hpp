@@ -42,9 +42,10 @@ struct MainConfBase {
     ngx_thread_pool_t* thread_pool;
     ngx_path_t* journal;  // null: off
     off_t journal_max_size;
-    ngx_flag_t journal_set;  // by directive
-    time_t log_retention;    // 0: off
-    ngx_int_t request_id;    // index of $request_id
+    ngx_flag_t journal_set;   // by directive
+    time_t log_retention;     // 0: off
+    ngx_int_t request_id;     // index of $request_id
+    ngx_shm_zone_t* metrics;  // null: nobody asks for them
 };
 
 struct MainConf : MainConfBase {

@@ -4,6 +4,7 @@
 #include <exception>
 #include <memory>
 
+#include "nginx/metrics.hpp"
 #include "nginx/setters.hpp"
 #include "nginx/upstream.hpp"
 #include "postgres/conninfo.hpp"
@@ -231,6 +232,12 @@ ngx_command_t commands[] = {
     {ngx_string("chatbot_pass"),
      NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, guarded<set_pass>,
      NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConfBase, pass), nullptr},
+
+    {ngx_string("chatbot_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
+     guarded<set_metrics>, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
+
+    {ngx_string("chatbot_health"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
+     guarded<set_health>, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
 
     CHATBOT_LOC("api_key", NGX_CONF_TAKE1, set_key, api_key),
     CHATBOT_LOC("model", NGX_CONF_1MORE, set_models, models),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "nginx/metrics.hpp"
 #include "text/digest.hpp"
 #include "text/invariant.hpp"
 #include "postgres/conninfo.hpp"
@@ -147,6 +148,15 @@ void LogLane::release(std::uint64_t bytes)
     journal_.release(std::min(bytes, max_reservation_));
 }
 
+bool LogLane::can_record()
+{
+    if (!reserve(Conductor::answer_room)) {
+        return false;
+    }
+    release(Conductor::answer_room);
+    return true;
+}
+
 bool LogLane::record(std::string_view lines)
 {
     if (!tell(journal_.append(lines))) {
@@ -154,6 +164,9 @@ bool LogLane::record(std::string_view lines)
     }
     ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
                    "chatbot recorded: %uz bytes", lines.size());
+
+    oldest_s_ = oldest_s_ ? oldest_s_ : ngx_time();
+    tell_metrics();
 
     if (ship_ && !task_.busy() && (!timer_.timer_set() || lingers_)) {
         linger();
@@ -213,6 +226,7 @@ void LogLane::send()
 
     if (lines_.empty()) {
         slice_ = journal_.next_slice();
+        begun_s_ = ngx_time();
     }
     (void)tell(true);
     search_max_ = journal_.vacancies();
@@ -377,6 +391,7 @@ void LogLane::finished()
 
     auto vacant = journal_.vacancies() == Journal::max_open;
     patrol_due_ |= vacant && std::exchange(more_orphans_, false);
+    tell_metrics();
     schedule();
 }
 
@@ -391,6 +406,8 @@ void LogLane::go_on()
     used_ = true;
     if (shipping_ == Shipping::done) {
         journal_.shipped(lines_.size());
+        count_rows(lines_, rejected_);
+        oldest_s_ = journal_.backlog() ? begun_s_ : 0;
         lines_.clear();
         slice_ = {};
         backoff_ms_ = 0;
@@ -399,6 +416,16 @@ void LogLane::go_on()
         backoff_ms_ = std::clamp(
             2 * backoff_ms_, min_backoff_ms,
             postgres_.is_crowded() ? crowded_backoff_ms : max_backoff_ms);
+    }
+}
+
+void LogLane::tell_metrics() const
+{
+    if (auto all = metrics(); all && ship_) {
+        all->set(Metrics::Gauge::backlog_bytes,
+                 static_cast<std::int64_t>(journal_.backlog()));
+        all->set(Metrics::Gauge::oldest_since_s, oldest_s_);
+        all->set(Metrics::Gauge::postgres_down, backoff_ms_ != 0);
     }
 }
 

@@ -63,6 +63,9 @@ public:
     // refuses.
     [[nodiscard]] bool record(std::string_view lines);
 
+    // Whether a request would be let in.
+    [[nodiscard]] bool can_record();
+
     // Whether a thread works for it.
     [[nodiscard]] bool in_pool() const { return task_.in_pool(); }
 
@@ -71,6 +74,7 @@ public:
     void close();
 
 private:
+    void tell_metrics() const;
     bool tell(bool done);
     void linger();
     void wake_in(ngx_msec_t ms, bool hold);
@@ -123,6 +127,8 @@ private:
     std::string recent_;  // lines recorded while a batch waits
     ngx_msec_t backoff_ms_ = 0;
     ngx_msec_t told_ms_ = 0;  // when a failure of the journal was last logged
+    time_t begun_s_ = 0;      // when the batch was read
+    time_t oldest_s_ = 0;     // since when records wait; 0: none does
 };
 
 }  // namespace chatbot

@@ -5,6 +5,7 @@
 
 #include "nginx/former.hpp"
 #include "nginx/value.hpp"
+#include "nginx/metrics.hpp"
 
 // The life of a configuration: made, inherited, put to use.
 
@@ -121,6 +122,12 @@ try {
     auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
 
+    if (conf->pass.data && clcf->handler != handler) {
+        return fail(cf,
+                    "\"chatbot_pass\" in a location that serves something "
+                    "else, too");
+    }
+
     // An "if" or "limit_except" within a chatbot location is one, too, unless
     // it is told to do something else.
     if (!conf->pass.data && clcf->noname && !clcf->handler) {
@@ -201,7 +208,7 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
     }
 
     install_problem_filter();
-    if (install_refused_log(cf) != NGX_OK) {
+    if (install_metrics(cf) != NGX_OK || install_refused_log(cf) != NGX_OK) {
         return NGX_ERROR;
     }
 

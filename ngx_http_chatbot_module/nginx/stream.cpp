@@ -4,6 +4,7 @@
 #include <charconv>
 #include <utility>
 
+#include "nginx/metrics.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
 #include "text/json.hpp"
@@ -84,11 +85,17 @@ Stream::Stream(ngx_http_request_t* r, const Request& request, AnswerForm form,
       request_(request),
       form_(form)
 {
+    count_stream(1);
     chain_.buf = &buf_;
     if (form != AnswerForm::events ||
         !read_event_id(last_event_id, wanted_, wanted_offset_)) {
         wanted_.clear();
     }
+}
+
+Stream::~Stream()
+{
+    count_stream(-1);
 }
 
 void Stream::end_answer(bool hit)

@@ -26,6 +26,8 @@ public:
     Stream(ngx_http_request_t* r, const Request& request, AnswerForm form,
            std::string_view last_event_id);
 
+    ~Stream();
+
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
 

@@ -9,6 +9,7 @@
 
 #include "nginx/former.hpp"
 #include "nginx/log.hpp"
+#include "nginx/metrics.hpp"
 #include "nginx/request.hpp"
 #include "nginx/task.hpp"
 #include "reactor/reactor.hpp"
@@ -176,6 +177,18 @@ public:
         return logs_[journal]->record(lines);
     }
 
+    void settled(const Record& record, bool durable) override
+    {
+        count(record, durable);
+    }
+
+    // Whether the journals take records.
+    [[nodiscard]] bool can_record()
+    {
+        return std::all_of(logs_.begin(), logs_.end(),
+                           [](auto& log) { return log->can_record(); });
+    }
+
 private:
     void make_logs(const MainConf& conf)
     {
@@ -230,6 +243,11 @@ private:
     {
         timer_.hold_worker(conductor_.in_flight() != 0);
         log_violations();
+        if (auto all = metrics()) {
+            all->set(Metrics::Gauge::in_flight,
+                     static_cast<std::int64_t>(conductor_.in_flight()));
+            all->set(Metrics::Gauge::redis_down, !reactor_.caches_up());
+        }
     }
 
     Conductor conductor_;
@@ -268,6 +286,7 @@ try {
     if (ngx_worker == 0) {
         warn_of_limit(conf->max_in_flight);
     }
+    init_metrics(*conf);
     worker = new Worker(*conf);
     return NGX_OK;
 } catch (const std::exception& e) {
@@ -303,6 +322,13 @@ AnswerNames& answer_names()
             .substr(0, 12) +
         "-");
     return names;
+}
+
+std::string ill_health()
+{
+    return worker && !worker->can_record()
+               ? "the journal cannot be written or is full"
+               : "";
 }
 
 void leave(Conductor::Seat* seat)

@@ -147,6 +147,8 @@ void Reactor::turn(Clock::time_point until)
     for (const auto& cache : caches_) {
         cache->on_time(now);
     }
+    caches_up_ = std::all_of(caches_.begin(), caches_.end(),
+                             [](const auto& cache) { return cache->up(); });
     flush_clients();
 }
 

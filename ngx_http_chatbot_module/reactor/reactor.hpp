@@ -59,6 +59,9 @@ public:
     };
     [[nodiscard]] Events take_events();
 
+    // Whether all caches can be asked, as far as is known.
+    [[nodiscard]] bool caches_up() const { return caches_up_; }
+
     // Whether run() has something to do.  REQUIRES: it does not run.
     [[nodiscard]] bool has_work() const;
 
@@ -108,6 +111,7 @@ private:
     Events outbox_;
     bool asleep_ = false;    // in epoll: a new errand has to wake it
     bool notified_ = false;  // since the last take_events()
+    std::atomic<bool> caches_up_ = true;
 
     // The thread's.
     std::vector<Order> orders_;  // taken from the inbox

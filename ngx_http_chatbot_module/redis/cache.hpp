@@ -45,6 +45,9 @@ public:
     [[nodiscard]] Clock::time_point deadline() const;
     void on_time(Clock::time_point now);
 
+    // Whether Redis can be asked, as far as is known.
+    [[nodiscard]] bool up() const { return health_.up(); }
+
     // Whether Redis owes a reply.
     [[nodiscard]] bool busy() const { return !pending_.empty(); }
 

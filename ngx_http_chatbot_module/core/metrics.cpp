@@ -1,0 +1,357 @@
+#include "core/metrics.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <span>
+
+namespace chatbot {
+namespace {
+
+constexpr std::size_t max_workers = 64;
+constexpr std::size_t max_cells = 4096;
+constexpr std::size_t max_entries = 1024;
+constexpr std::size_t max_processes = 256;
+constexpr std::size_t max_labels = 240;  // bytes
+
+// In seconds.
+constexpr double duration_bounds[] = {0.01,  0.02,  0.04,  0.08, 0.16,
+                                      0.32,  0.64,  1.28,  2.56, 5.12,
+                                      10.24, 20.48, 40.96, 81.92};
+constexpr double token_bounds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06,
+                                   0.08,  0.1,   0.25, 0.5,  0.75, 1.0,
+                                   2.5,   5.0,   7.5,  10.0};
+
+struct About {
+    const char* name;
+    const char* help;
+    std::span<const double> bounds;  // of a histogram; else empty
+};
+
+constexpr About families[] = {
+    {"chatbot_requests_total", "Requests that were answered.", {}},
+    {"chatbot_limited_total", "Requests that limit_req refused.", {}},
+    {"chatbot_upstream_calls_total",
+     "Questions asked of a model, retries apart.",
+     {}},
+    {"chatbot_upstream_retries_total", "HTTP requests beyond the first.", {}},
+    {"chatbot_tokens_total", "Tokens, as the model told them.", {}},
+    {"chatbot_records_total", "Records that were made durable.", {}},
+    {"chatbot_log_rows_total",
+     "Records that PostgreSQL has taken; what was sent again counts again.",
+     {}},
+    {"chatbot_log_rejected_total", "Records that were set aside.", {}},
+    {"gen_ai_server_request_duration_seconds",
+     "From the request to its answer.", duration_bounds},
+    {"gen_ai_client_operation_duration_seconds",
+     "How long the model took, retries included.", duration_bounds},
+    {"gen_ai_server_time_to_first_token_seconds",
+     "Until the model's first text.", token_bounds},
+};
+static_assert(std::size(families) ==
+              static_cast<std::size_t>(Metrics::Family::count_));
+
+const About& about(Metrics::Family family)
+{
+    return families[static_cast<std::size_t>(family)];
+}
+
+// A histogram has a cell for each bound, one for what is above, and the sum in
+// milliseconds.
+std::uint32_t cells_of(Metrics::Family family)
+{
+    auto bounds = about(family).bounds.size();
+    return bounds == 0 ? 1 : static_cast<std::uint32_t>(bounds) + 2;
+}
+
+void append_label(std::string& out, std::string_view name,
+                  std::string_view value)
+{
+    out += out.empty() ? "" : ",";
+    out.append(name).append("=\"");
+    for (auto c : value) {
+        if (c == '\\' || c == '"') {
+            out += '\\';
+        }
+        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+    }
+    out += '"';
+}
+
+std::string text_of(const Metrics::Labels& labels, bool others)
+{
+    std::string text;
+    for (auto [name, value] : labels) {
+        append_label(text, name, others ? "other" : value);
+    }
+    return text;
+}
+
+std::string number(double value)
+{
+    char text[32];
+    std::snprintf(text, sizeof(text), "%.10g", value);
+    return text;
+}
+
+void append_head(std::string& out, std::string_view name, std::string_view help,
+                 std::string_view type)
+{
+    out.append("# HELP ").append(name).append(" ").append(help);
+    out.append("\n# TYPE ").append(name).append(" ").append(type).append("\n");
+}
+
+void append_value(std::string& out, std::string_view name,
+                  std::string_view labels, const std::string& value)
+{
+    out += name;
+    if (!labels.empty()) {
+        out.append("{").append(labels).append("}");
+    }
+    out.append(" ").append(value).append("\n");
+}
+
+using Counts = std::vector<std::uint64_t>;
+
+void append_histogram(std::string& out, const About& about,
+                      const std::string& labels, const Counts& counts)
+{
+    const std::string name = about.name;
+    const auto with_bound = [&](const std::string& bound) {
+        auto all = labels;
+        append_label(all, "le", bound);
+        return all;
+    };
+
+    std::uint64_t n = 0;
+    for (std::size_t i = 0; i < about.bounds.size(); ++i) {
+        n += counts[i];
+        append_value(out, name + "_bucket", with_bound(number(about.bounds[i])),
+                     std::to_string(n));
+    }
+    n += counts[about.bounds.size()];
+    append_value(out, name + "_bucket", with_bound("+Inf"), std::to_string(n));
+    append_value(out, name + "_sum", labels,
+                 number(static_cast<double>(counts.back()) / 1000));
+    append_value(out, name + "_count", labels, std::to_string(n));
+}
+
+}  // namespace
+
+// All zero at first.
+struct Metrics::Memory {
+    struct Entry {
+        std::atomic<bool> ready;  // the rest is written
+        Family family;
+        std::uint32_t cell;
+        char labels[max_labels];
+    };
+
+    struct Process {
+        std::atomic<int> pid;  // 0: free
+        std::atomic<std::int64_t> gauges[static_cast<int>(Gauge::count_)];
+    };
+
+    std::atomic<std::uint32_t> entries_made;
+    std::atomic<std::uint32_t> cells_made;
+    Entry entries[max_entries];
+    Process processes[max_processes];
+    std::atomic<std::uint64_t> cells[max_workers][max_cells];
+};
+
+std::size_t Metrics::size()
+{
+    return sizeof(Memory);
+}
+
+Metrics::Metrics(void* memory, std::size_t worker, int pid)
+    : memory_(*static_cast<Memory*>(memory)),
+      worker_(worker % max_workers)
+{
+    // A place that nobody has, or else that of any process: only gauges suffer.
+    process_ = static_cast<std::size_t>(pid) % max_processes;
+    for (std::size_t i = 0; i < max_processes; ++i) {
+        auto at = (process_ + i) % max_processes;
+        int free = 0;
+        if (memory_.processes[at].pid.compare_exchange_strong(free, pid)) {
+            process_ = at;
+            break;
+        }
+    }
+    auto& process = memory_.processes[process_];
+    process.pid = pid;
+    for (auto& gauge : process.gauges) {
+        gauge = 0;
+    }
+}
+
+const std::uint32_t* Metrics::find(Family family, const std::string& text) const
+{
+    auto made = std::min<std::size_t>(memory_.entries_made, max_entries);
+    for (std::size_t i = 0; i < made; ++i) {
+        const auto& entry = memory_.entries[i];
+        if (entry.ready && entry.family == family && text == entry.labels) {
+            return &entry.cell;
+        }
+    }
+    return nullptr;
+}
+
+Metrics::Series Metrics::series(Family family, const Labels& labels)
+{
+    auto text = text_of(labels, false);
+    auto known = known_.find({family, text});
+    if (known != known_.end()) {
+        return {family, known->second};
+    }
+
+    const auto last = known_.lower_bound(
+        {static_cast<Family>(static_cast<std::uint32_t>(family) + 1), ""});
+    const auto of_family = static_cast<std::size_t>(
+        std::distance(known_.lower_bound({family, ""}), last));
+    if (of_family >= max_series || text.size() >= max_labels) {
+        text = text_of(labels, true);
+    }
+
+    if (auto cell = find(family, text)) {
+        return {family, known_[{family, text}] = *cell};
+    }
+
+    // The last cells are for whatever finds no room.
+    auto n = cells_of(family);
+    auto cell = memory_.cells_made.fetch_add(n);
+    auto index = memory_.entries_made.fetch_add(1);
+    if (cell + n > max_cells || index >= max_entries) {
+        return {family, static_cast<std::uint32_t>(max_cells) - n};
+    }
+
+    auto& entry = memory_.entries[index];
+    entry.family = family;
+    entry.cell = cell;
+    std::memcpy(entry.labels, text.c_str(), text.size() + 1);
+    entry.ready = true;
+    return {family, known_[{family, text}] = cell};
+}
+
+void Metrics::add(Series counter, std::uint64_t n)
+{
+    memory_.cells[worker_][counter.cell].fetch_add(n,
+                                                   std::memory_order_relaxed);
+}
+
+void Metrics::observe(Series histogram, std::int64_t duration_ms)
+{
+    auto bounds = about(histogram.family).bounds;
+    auto ms = std::max<std::int64_t>(0, duration_ms);
+    auto bound = std::lower_bound(bounds.begin(), bounds.end(),
+                                  static_cast<double>(ms) / 1000);
+    auto bucket = static_cast<std::uint32_t>(bound - bounds.begin());
+
+    add({histogram.family, histogram.cell + bucket});
+    add({histogram.family, histogram.cell + cells_of(histogram.family) - 1},
+        static_cast<std::uint64_t>(ms));
+}
+
+void Metrics::set(Gauge gauge, std::int64_t value)
+{
+    memory_.processes[process_].gauges[static_cast<std::size_t>(gauge)].store(
+        value, std::memory_order_relaxed);
+}
+
+std::uint64_t Metrics::sum(std::uint32_t cell) const
+{
+    std::uint64_t n = 0;
+    for (const auto& worker : memory_.cells) {
+        n += worker[cell].load(std::memory_order_relaxed);
+    }
+    return n;
+}
+
+void Metrics::write_family(std::string& out, Family family) const
+{
+    std::map<std::string, Counts> all;
+    const auto n = cells_of(family);
+    auto made = std::min<std::size_t>(memory_.entries_made, max_entries);
+    for (std::size_t i = 0; i < made; ++i) {
+        const auto& entry = memory_.entries[i];
+        if (!entry.ready || entry.family != family) {
+            continue;
+        }
+        auto& counts = all[entry.labels];
+        counts.resize(n);
+        for (std::uint32_t cell = 0; cell < n; ++cell) {
+            counts[cell] += sum(entry.cell + cell);
+        }
+    }
+
+    const auto& what = about(family);
+    append_head(out, what.name, what.help,
+                what.bounds.empty() ? "counter" : "histogram");
+    for (const auto& [labels, counts] : all) {
+        if (what.bounds.empty()) {
+            append_value(out, what.name, labels, std::to_string(counts[0]));
+        } else {
+            append_histogram(out, what, labels, counts);
+        }
+    }
+}
+
+void Metrics::write_gauges(std::string& out, std::int64_t now_s,
+                           bool (*alive)(int pid)) const
+{
+    std::array<std::int64_t, static_cast<int>(Gauge::count_)> sums{};
+    std::int64_t oldest_s = now_s;
+    for (auto& process : memory_.processes) {
+        int pid = process.pid;
+        if (pid == 0) {
+            continue;
+        }
+        if (!alive(pid)) {
+            process.pid.compare_exchange_strong(pid, 0);
+            continue;
+        }
+        for (std::size_t i = 0; i < sums.size(); ++i) {
+            sums[i] += process.gauges[i];
+        }
+        auto since =
+            process.gauges[static_cast<int>(Gauge::oldest_since_s)].load();
+        oldest_s = since ? std::min(oldest_s, since) : oldest_s;
+    }
+
+    const auto of = [&](Gauge gauge) { return sums[static_cast<int>(gauge)]; };
+    append_gauge(out, "chatbot_in_flight", "Questions without an answer yet.",
+                 of(Gauge::in_flight));
+    append_gauge(out, "chatbot_streams", "Streams to clients that are open.",
+                 of(Gauge::streams));
+    append_gauge(out, "chatbot_redis_up",
+                 "1 unless a worker knows that Redis is down.",
+                 of(Gauge::redis_down) == 0);
+    append_gauge(out, "chatbot_postgres_up",
+                 "1 unless a worker's records wait for PostgreSQL.",
+                 of(Gauge::postgres_down) == 0);
+    append_gauge(out, "chatbot_log_backlog_bytes",
+                 "Records that PostgreSQL has not taken yet.",
+                 of(Gauge::backlog_bytes));
+    append_gauge(out, "chatbot_log_oldest_seconds",
+                 "For how long the oldest of them has waited.",
+                 now_s - oldest_s);
+}
+
+void Metrics::write(std::string& out, std::int64_t now_s,
+                    bool (*alive)(int pid)) const
+{
+    for (std::uint32_t i = 0; i < std::size(families); ++i) {
+        write_family(out, static_cast<Family>(i));
+    }
+    write_gauges(out, now_s, alive);
+}
+
+void append_gauge(std::string& out, std::string_view name,
+                  std::string_view help, std::int64_t value)
+{
+    append_head(out, name, help, "gauge");
+    append_value(out, name, "", std::to_string(value));
+}
+
+}  // namespace chatbot

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace chatbot {
+
+// Numbers for Prometheus, in memory that the worker processes share and that
+// outlives them: so they go on over a reload, and a killed worker's stay.
+// (https://prometheus.io/docs/instrumenting/exposition_formats/)
+//
+// There is no lock: each worker adds to cells of its own, which are summed up
+// when they are read.  A series that two workers make at the same time is there
+// twice, and read as one.
+//
+// Threads:  one thread of each process; any number of processes.
+// Memory:   bounded.  Once a family has max_series, further label values are
+//           counted as "other".
+class Metrics {
+public:
+    // What grows only.  The names of histograms and their bounds are those of
+    // OpenTelemetry's conventions for generative AI.
+    enum class Family : std::uint32_t {
+        requests,
+        limited,
+        calls,
+        retries,
+        tokens,
+        records,
+        rows,
+        rejected,
+        request_duration,
+        call_duration,
+        first_token,
+        count_
+    };
+
+    // What goes up and down, told by each process for itself.
+    enum class Gauge : std::uint32_t {
+        in_flight,
+        streams,
+        backlog_bytes,
+        oldest_since_s,  // seconds since the epoch; 0: nothing waits
+        redis_down,
+        postgres_down,
+        count_
+    };
+
+    using Labels = std::vector<std::pair<std::string_view, std::string_view>>;
+
+    // The cells of one series.
+    struct Series {
+        Family family;
+        std::uint32_t cell;
+    };
+
+    // The bytes that the memory must have.  It is zero when it is new.
+    [[nodiscard]] static std::size_t size();
+
+    // `worker` tells workers that run together apart, `pid` is the process'.
+    Metrics(void* memory, std::size_t worker, int pid);
+
+    [[nodiscard]] Series series(Family family, const Labels& labels = {});
+
+    void add(Series counter, std::uint64_t n = 1);
+    void observe(Series histogram, std::int64_t duration_ms);
+    void set(Gauge gauge, std::int64_t value);
+
+    // Appends the families and gauges as text.  `alive` tells whether a process
+    // is; what others told of themselves does not count.
+    void write(std::string& out, std::int64_t now_s,
+               bool (*alive)(int pid)) const;
+
+    static constexpr std::size_t max_series = 100;  // of a family
+
+private:
+    struct Memory;
+
+    [[nodiscard]] const std::uint32_t* find(Family family,
+                                            const std::string& text) const;
+    [[nodiscard]] std::uint64_t sum(std::uint32_t cell) const;
+    void write_family(std::string& out, Family family) const;
+    void write_gauges(std::string& out, std::int64_t now_s,
+                      bool (*alive)(int pid)) const;
+
+    Memory& memory_;
+    const std::size_t worker_;
+    std::size_t process_ = 0;
+    std::map<std::pair<Family, std::string>, std::uint32_t> known_;
+};
+
+// Appends a line "name value" with what Prometheus wants to know of it.
+void append_gauge(std::string& out, std::string_view name,
+                  std::string_view help, std::int64_t value);
+
+}  // namespace chatbot

@@ -1,0 +1,359 @@
+#include "nginx/metrics.hpp"
+
+#include <cerrno>
+#include <csignal>
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <optional>
+#include <string>
+
+#include "journal/segment.hpp"
+#include "nginx/output.hpp"
+#include "nginx/request.hpp"
+
+// "chatbot_metrics" and "chatbot_health": what an operator, Prometheus and
+// Docker ask.
+
+namespace chatbot {
+
+namespace {
+
+using Family = Metrics::Family;
+
+constexpr std::size_t zone_overhead = 256 * 1024;  // of nginx's slab allocator
+
+std::optional<Metrics> this_workers;
+int streams;
+
+std::size_t zone_size()
+{
+    return Metrics::size() + zone_overhead;
+}
+
+// `former` is the zone before a reload: its numbers go on.
+ngx_int_t init_zone(ngx_shm_zone_t* zone, void* former)
+{
+    auto pool = reinterpret_cast<ngx_slab_pool_t*>(zone->shm.addr);
+    if (former) {
+        zone->data = former;
+        return NGX_OK;
+    }
+    if (zone->shm.exists) {
+        zone->data = pool->data;
+        return NGX_OK;
+    }
+
+    zone->data = pool->data = ngx_slab_calloc(pool, Metrics::size());
+    return zone->data ? NGX_OK : NGX_ERROR;
+}
+
+bool is_alive(int pid)
+{
+    return kill(pid, 0) == 0 || errno == EPERM;
+}
+
+void append_journal(std::string& out, const MainConf& conf)
+{
+    if (!conf.journal) {
+        return;
+    }
+
+    auto bytes = disk_size(std::string(view(conf.journal->name)), "", {});
+    append_gauge(out, "chatbot_journal_bytes",
+                 "What the journal takes on the disk.",
+                 static_cast<std::int64_t>(bytes.value_or(0)));
+    append_gauge(out, "chatbot_journal_max_bytes",
+                 "What it may take: chatbot_log_journal max_size.",
+                 conf.journal_max_size);
+}
+
+ngx_int_t send(ngx_http_request_t* r, ngx_uint_t status, std::string_view type,
+               std::string_view text)
+{
+    if (auto rc = ngx_http_discard_request_body(r); rc != NGX_OK) {
+        return rc;
+    }
+
+    auto body = make_body(r, type, text);
+    if (!body || add_header(r, "Cache-Control", "no-store") != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    r->headers_out.status = status;
+    auto rc = ngx_http_send_header(r);
+    return rc == NGX_ERROR || rc > NGX_OK || r->header_only
+               ? rc
+               : ngx_http_output_filter(r, body);
+}
+
+bool is_read_only(const ngx_http_request_t* r)
+{
+    return (r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD)) != 0;
+}
+
+ngx_int_t metrics_handler(ngx_http_request_t* r) noexcept
+try {
+    if (!is_read_only(r)) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    std::string text;
+    if (auto all = metrics()) {
+        all->write(text, ngx_time(), is_alive);
+    }
+    append_journal(text, *main_conf(r));
+    return send(r, NGX_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8",
+                text);
+} catch (const std::exception&) {
+    return NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+ngx_int_t health_handler(ngx_http_request_t* r) noexcept
+try {
+    if (!is_read_only(r)) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    auto wrong = ill_health();
+    return wrong.empty() ? send(r, NGX_HTTP_OK, "text/plain", "ok\n")
+                         : send(r, NGX_HTTP_SERVICE_UNAVAILABLE, "text/plain",
+                                wrong + "\n");
+} catch (const std::exception&) {
+    return NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+std::string name_of(CacheStatus status)
+{
+    return status == CacheStatus::none ? "NONE" : to_string(status);
+}
+
+// Series of requests by status and cache status, made when they are first
+// needed: looked up by number, since this is on the way of each hit.
+Metrics::Series requests_series(Metrics& all, ngx_uint_t status,
+                                CacheStatus cache)
+{
+    constexpr ngx_uint_t statuses = 600;
+    constexpr std::size_t caches = 4;
+    static std::array<std::optional<Metrics::Series>, statuses * caches> known;
+
+    status = status < statuses ? status : 0;
+    auto& series = known[status * caches + static_cast<std::size_t>(cache)];
+    if (!series) {
+        series = all.series(
+            Family::requests,
+            {{"status", std::to_string(status)}, {"cache", name_of(cache)}});
+    }
+    return *series;
+}
+
+Metrics::Series durations_series(Metrics& all, CacheStatus cache)
+{
+    static std::array<std::optional<Metrics::Series>, 4> known;
+
+    auto& series = known[static_cast<std::size_t>(cache)];
+    if (!series) {
+        series = all.series(
+            Family::request_duration,
+            {{"gen_ai_operation_name", "chat"}, {"cache", name_of(cache)}});
+    }
+    return *series;
+}
+
+// What nginx's limit_req leaves in a request that it refused.
+constexpr unsigned limit_req_rejected = 3;
+
+ngx_int_t log_handler(ngx_http_request_t* r) noexcept
+try {
+    auto all = metrics();
+    if (!all) {
+        return NGX_OK;
+    }
+    if (r->main->limit_req_status == limit_req_rejected) {
+        all->add(all->series(Family::limited));
+    }
+
+    auto request = find_request(r);
+    if (!request && !loc_conf(r)->route) {
+        return NGX_OK;
+    }
+
+    auto status = r->err_status ? r->err_status : r->headers_out.status;
+    auto cache = request ? request->cache_status : CacheStatus::none;
+    all->add(requests_series(*all, status, cache));
+    if (request && request->asked) {
+        auto tp = ngx_timeofday();
+        auto now_ms = static_cast<std::int64_t>(tp->sec) * 1000 + tp->msec;
+        all->observe(durations_series(*all, cache), now_ms - arrival_ms(r));
+    }
+    return NGX_OK;
+} catch (const std::exception&) {  // no memory
+    return NGX_OK;
+}
+
+void count_tokens(Metrics& all, const Record& record)
+{
+    const std::pair<const char*, std::int32_t> kinds[] = {
+        {"input", record.prompt_tokens},
+        {"output", record.completion_tokens},
+        {"cached", record.cached_tokens},
+        {"reasoning", record.reasoning_tokens}};
+    for (auto [kind, n] : kinds) {
+        if (n > 0) {
+            all.add(all.series(Family::tokens,
+                               {{"type", kind}, {"model", record.model}}),
+                    static_cast<std::uint64_t>(n));
+        }
+    }
+}
+
+// The question that its flight asked of the model, not one that joined it.
+void count_call(Metrics& all, const Record& record)
+{
+    const auto& call = record.call;
+    all.add(all.series(
+        Family::calls,
+        {{"upstream", call.upstream},
+         {"model", record.model},
+         {"outcome",
+          std::string_view(record.status) == "error" ? "error" : "ok"}}));
+    if (call.attempts > 1) {
+        all.add(all.series(Family::retries, {{"upstream", call.upstream}}),
+                static_cast<std::uint64_t>(call.attempts - 1));
+    }
+
+    const Metrics::Labels labels = {{"gen_ai_operation_name", "chat"},
+                                    {"gen_ai_response_model", record.model},
+                                    {"server_address", call.upstream}};
+    all.observe(all.series(Family::call_duration, labels), call.duration_ms);
+    if (call.first_byte_ms >= 0) {
+        all.observe(all.series(Family::first_token, labels),
+                    call.first_byte_ms);
+    }
+    count_tokens(all, record);
+}
+
+bool serves(ngx_conf_t* cf, ngx_http_handler_pt handler)
+{
+    auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
+        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    if (clcf->handler) {
+        return false;
+    }
+    clcf->handler = handler;
+    return true;
+}
+
+}  // namespace
+
+Metrics* metrics()
+{
+    return this_workers ? &*this_workers : nullptr;
+}
+
+void count(const Record& record, bool durable)
+{
+    auto all = metrics();
+    if (!all) {
+        return;
+    }
+
+    if (durable) {
+        static std::map<std::string, Metrics::Series, std::less<>> known;
+        auto it = known.find(record.status);
+        if (it == known.end()) {
+            it = known
+                     .emplace(record.status,
+                              all->series(Family::records,
+                                          {{"status", record.status}}))
+                     .first;
+        }
+        all->add(it->second);
+    }
+    if (record.cache_status == to_string(CacheStatus::miss) &&
+        record.call.attempts > 0) {
+        count_call(*all, record);
+    }
+}
+
+void count_rows(std::string_view shipped, std::string_view rejected)
+{
+    auto all = metrics();
+    if (!all || shipped.empty()) {
+        return;
+    }
+
+    const auto lines = [](std::string_view text) {
+        return static_cast<std::uint64_t>(
+            std::count(text.begin(), text.end(), '\n'));
+    };
+    const auto out = lines(rejected);
+    all->add(all->series(Family::rows), lines(shipped) - out);
+    if (out != 0) {
+        all->add(all->series(Family::rejected), out);
+    }
+}
+
+void count_stream(int n)
+{
+    streams += n;
+    if (auto all = metrics()) {
+        all->set(Metrics::Gauge::streams, streams);
+    }
+}
+
+ngx_int_t install_metrics(ngx_conf_t* cf)
+{
+    auto cmcf = static_cast<ngx_http_core_main_conf_t*>(
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
+    if (!main_conf(cf)->metrics) {
+        return NGX_OK;
+    }
+
+    auto handler = static_cast<ngx_http_handler_pt*>(
+        ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers));
+    if (!handler) {
+        return NGX_ERROR;
+    }
+    *handler = log_handler;
+    return NGX_OK;
+}
+
+void init_metrics(const MainConf& conf)
+{
+    if (conf.metrics && conf.metrics->data) {
+        this_workers.emplace(conf.metrics->data,
+                             static_cast<std::size_t>(ngx_worker),
+                             static_cast<int>(ngx_pid));
+    }
+}
+
+char* set_metrics(ngx_conf_t* cf, ngx_command_t*, void*)
+{
+    auto mcf = main_conf(cf);
+    if (!mcf->metrics) {
+        ngx_str_t name = ngx_string("chatbot_metrics");
+        mcf->metrics = ngx_shared_memory_add(cf, &name, zone_size(),
+                                             &ngx_http_chatbot_module);
+        if (!mcf->metrics) {
+            return conf_error;
+        }
+        mcf->metrics->init = init_zone;
+    }
+    return serves(cf, metrics_handler)
+               ? conf_ok
+               : fail(cf,
+                      "\"chatbot_metrics\" in a location that serves "
+                      "something else");
+}
+
+char* set_health(ngx_conf_t* cf, ngx_command_t*, void*)
+{
+    return serves(cf, health_handler)
+               ? conf_ok
+               : fail(cf,
+                      "\"chatbot_health\" in a location that serves "
+                      "something else");
+}
+
+}  // namespace chatbot

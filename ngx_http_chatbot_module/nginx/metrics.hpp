@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+
+#include "core/metrics.hpp"
+#include "core/record.hpp"
+#include "nginx/chatbot.hpp"
+
+namespace chatbot {
+
+// What this worker process counts for "chatbot_metrics"; null if nobody asks
+// for it.  Event loop only.
+[[nodiscard]] Metrics* metrics();
+
+// What became of a question, see Conductor::Services::settled().
+void count(const Record& record, bool durable);
+
+// Records that PostgreSQL has taken, and those that were set aside.
+void count_rows(std::string_view shipped, std::string_view rejected);
+
+// One stream to a client more, or less.
+void count_stream(int n);
+
+// The shared memory, if there is a "chatbot_metrics", and the counting of
+// requests.
+[[nodiscard]] ngx_int_t install_metrics(ngx_conf_t* cf);
+void init_metrics(const MainConf& conf);
+
+// Setters of the directives "chatbot_metrics" and "chatbot_health".
+char* set_metrics(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+char* set_health(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+
+// Why this worker process cannot answer questions, for the public; or empty
+// (worker.cpp).
+[[nodiscard]] std::string ill_health();
+
+}  // namespace chatbot
