@@ -151,18 +151,19 @@ run:
 
 test:
 	t/lib/install-packages $(build_packages) $(run_packages) $(test_packages)
-	$(MAKE) all $(BUILD)/unit_tests $(playwright)
+	$(MAKE) all $(BUILD)/unit_tests $(npm_packages)
 	prove -j2 t
 
-# A library alone: the browser is Debian's.
-playwright = build/browser/node_modules/.package-lock.json
+# What drives Debian's browser, and the SDKs that are tried.
+npm_packages = $(patsubst %,build/%/node_modules/.package-lock.json,browser sdk)
 
-$(playwright): t/lib/browser/package.json t/lib/browser/package-lock.json
-	@mkdir -p build/browser
-	cp $^ build/browser
-	cd build/browser && npm ci --ignore-scripts --no-audit --no-fund \
+$(npm_packages): build/%/node_modules/.package-lock.json: \
+		t/lib/%/package.json t/lib/%/package-lock.json
+	@mkdir -p build/$*
+	cp $^ build/$*
+	cd build/$* && npm ci --ignore-scripts --no-audit --no-fund \
 		&& touch node_modules/$(@F) || { [ -z "$$CI" ] && \
-			echo 'npm has no playwright-core for us: t/page.t is skipped'; }
+			echo 'npm has nothing for us: tests with a $* are skipped'; }
 
 fuzz:
 	t/lib/install-packages $(build_packages) $(fuzz_packages)

@@ -62,8 +62,8 @@ Conductor::~Conductor() = default;
 
 Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
                                 std::optional<Key> key, Record record,
-                                bool stream,
-                                std::vector<Message> history) noexcept
+                                bool stream, std::vector<Message> history,
+                                ApiCall api) noexcept
 {
     std::list<Seat> seats;
     auto reserved = record.request_text.size() + answer_room;
@@ -86,7 +86,7 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
         }
     }
 
-    take_off(route, key, std::move(history), seats);
+    take_off(route, key, std::move(history), std::move(api), seats);
     return &seat;
 }
 
@@ -121,7 +121,8 @@ void Conductor::join(Flight& flight, std::list<Seat>& seats)
 }
 
 void Conductor::take_off(const Route& route, std::optional<Key> key,
-                         std::vector<Message> history, std::list<Seat>& seats)
+                         std::vector<Message> history, ApiCall api,
+                         std::list<Seat>& seats)
 {
     auto id = ++last_id_;
     auto& flight =
@@ -141,6 +142,7 @@ void Conductor::take_off(const Route& route, std::optional<Key> key,
     errand.call.history = std::move(history);
     errand.call.question = seat.record.request_text;
     errand.call.listen = seat.stream;
+    errand.call.api = std::move(api);
     if (route.cache != Route::none && key) {
         errand.cache = route.cache;
         errand.key = *key;
@@ -329,7 +331,7 @@ std::list<Conductor::Seat> Conductor::take_portion()
     auto end = settled_.begin();
     while (end != settled_.end() && bytes < max_portion) {
         const auto& answer = (end++)->reply->answer;
-        bytes += answer ? answer->text.size() : 0;
+        bytes += answer ? answer->text.size() + answer->reply.size() : 0;
     }
 
     std::list<Seat> portion;

@@ -133,7 +133,7 @@ public:
     // outlives the conductor.
     Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
               Record record, bool stream = false,
-              std::vector<Message> history = {}) noexcept;
+              std::vector<Message> history = {}, ApiCall api = {}) noexcept;
 
     // The waiter is gone.  Its request is recorded all the same, with status
     // 499, once its flight has ended.
@@ -187,7 +187,8 @@ private:
     [[nodiscard]] std::optional<Reply> refuse(Seat& seat, const Route& route);
     void join(Flight& flight, std::list<Seat>& seats);
     void take_off(const Route& route, std::optional<Key> key,
-                  std::vector<Message> history, std::list<Seat>& seats);
+                  std::vector<Message> history, ApiCall api,
+                  std::list<Seat>& seats);
     void close_to_joiners(const Flight& flight);
     void land(Flight& flight, Reply reply);
     void dismiss(Flight& flight, Reply reply);

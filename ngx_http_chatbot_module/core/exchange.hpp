@@ -27,6 +27,11 @@ struct Answer {
     std::int32_t reasoning_tokens = -1;   // of the completion; -1: not told
     std::string finish_reason{};          // in the service's words
     bool complete = false;  // came to a natural end, no refusal: worth keeping
+
+    // Of a call of the API (ApiCall): the service's reply as one JSON text, and
+    // the events of its stream (see events.hpp), if it was one.
+    std::string reply{};
+    std::string events{};
 };
 
 // Why there is no answer.
@@ -35,6 +40,10 @@ struct Problem {
     std::string detail;     // for the client: no secret, no upstream's words
     std::string reason;     // for the error log, may be empty; never a secret
     int retry_after_s = 0;  // 0: not told
+
+    // For a client of the API: what OpenAI would say; may be empty.
+    std::string code{};
+    std::string param{};
 
     explicit operator bool() const { return status != 0; }
 };
@@ -155,6 +164,15 @@ struct Message {
     std::string content;
 };
 
+// A request of an OpenAI client, which goes to the model as it came.
+struct ApiCall {
+    std::string model;
+    std::string members{};  // of the body but "model", "stream" and
+                            // "stream_options", as written, without the braces
+
+    explicit operator bool() const { return !model.empty(); }
+};
+
 // A question on its way to a model.
 struct ModelCall {
     FlightId flight = 0;
@@ -162,6 +180,7 @@ struct ModelCall {
     std::vector<Message> history;  // before the question, oldest first
     std::string question;
     bool listen = false;  // somebody wants the answer piece by piece
+    ApiCall api{};        // instead of history and question, if any
 };
 
 // How a call of the model went, whatever became of it.  Nothing of it is known

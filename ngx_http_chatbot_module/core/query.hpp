@@ -29,7 +29,9 @@ struct QuestionLimits {
 };
 
 // How the answer is wanted.
-enum class AnswerForm { json, events, text };
+//
+// `chunks` are OpenAI's events, see api_request.hpp.
+enum class AnswerForm { json, events, text, chunks };
 
 // What a client asks, as it came.
 struct Question {

@@ -31,8 +31,13 @@ Problem check_body(ngx_http_request_t* r)
     auto told = static_cast<std::size_t>(
         std::max<off_t>(r->headers_in.content_length_n, 0));
     auto size = std::max(told, size_read(r));
+    auto lcf = loc_conf(r);
+    auto limits = question_limits(*lcf);
+    if (lcf->protocol == protocol_openai) {
+        limits.text_size = size;  // client_max_body_size is the limit
+    }
     return check_body(size, size > 0 ? find_header(r, "content-encoding") : "",
-                      question_limits(*loc_conf(r)));
+                      limits);
 }
 
 }  // namespace chatbot

@@ -70,8 +70,13 @@ struct Param {
 // When the API is asked for a stream.
 enum UpstreamStream : ngx_uint_t { stream_always, stream_wanted };
 
+// What clients speak.
+enum Protocol : ngx_uint_t { protocol_chat, protocol_openai };
+
 struct LocConfBase {
     ngx_str_t pass;  // data null: no chatbot location
+    ngx_uint_t protocol;
+    ngx_str_t clients_file;  // data null: anybody is a client
     ngx_str_t api_key;
     ngx_array_t* models;  // of ngx_str_t
     ngx_str_t system_prompt;
@@ -110,7 +115,10 @@ struct Location {
 
 struct LocConf : LocConfBase {
     const Route* route = nullptr;
-    std::string key_suffix;  // what a key depends on besides the question
+    std::vector<std::pair<std::string, Key>> clients;  // SHA-256 of their keys
+    std::vector<std::pair<std::string, std::string>> aliases;  // of models
+    bool models_listed = false;  // no other may be asked for
+    std::string key_suffix;      // what a key depends on besides the question
     std::vector<Location> locations;  // of a server
 };
 

@@ -4,6 +4,7 @@
 #include <exception>
 #include <memory>
 
+#include "nginx/api.hpp"
 #include "nginx/metrics.hpp"
 #include "nginx/setters.hpp"
 #include "nginx/upstream.hpp"
@@ -232,6 +233,10 @@ ngx_command_t commands[] = {
     {ngx_string("chatbot_pass"),
      NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF | NGX_CONF_TAKE1, guarded<set_pass>,
      NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConfBase, pass), nullptr},
+
+    CHATBOT_LOC("protocol", NGX_CONF_TAKE1, set_protocol, protocol),
+    CHATBOT_LOC("clients", NGX_CONF_TAKE1, set_clients, clients_file),
+    CHATBOT_LOC("model_alias", NGX_CONF_TAKE2, set_alias, pass),
 
     {ngx_string("chatbot_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
      guarded<set_metrics>, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},

@@ -65,6 +65,7 @@ void* create_loc_conf(ngx_conf_t* cf)
         return nullptr;
     }
 
+    lcf->protocol = NGX_CONF_UNSET_UINT;
     lcf->query_max_size = NGX_CONF_UNSET_SIZE;
     lcf->answer_max_size = NGX_CONF_UNSET_SIZE;
     lcf->history = NGX_CONF_UNSET;
@@ -148,6 +149,13 @@ try {
     inherit(conf->query, prev->query);
     inherit(conf->cache_key, prev->cache_key);
 
+    inherit(conf->clients_file, prev->clients_file);
+    auto& own = *static_cast<LocConf*>(conf);
+    const auto& outer = *static_cast<LocConf*>(prev);
+    own.clients = own.clients.empty() ? outer.clients : own.clients;
+    own.aliases = own.aliases.empty() ? outer.aliases : own.aliases;
+
+    ngx_conf_merge_uint_value(conf->protocol, prev->protocol, protocol_chat);
     ngx_conf_merge_str_value(conf->system_prompt, prev->system_prompt,
                              "You are a helpful assistant.");
     ngx_conf_merge_size_value(conf->query_max_size, prev->query_max_size,

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <exception>
 
+#include "nginx/api.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
 #include "text/json.hpp"
@@ -110,6 +111,12 @@ ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
     auto status = r->headers_out.status;
     auto retry_after_s = request.problem.retry_after_s;
 
+    if (loc_conf(r)->protocol == protocol_openai &&
+        (add_header(r, "x-should-retry", should_retry(status)) != NGX_OK ||
+         (status == NGX_HTTP_UNAUTHORIZED &&
+          add_header(r, "WWW-Authenticate", "Bearer") != NGX_OK))) {
+        return NGX_ERROR;
+    }
     if (add_headers(r, request) != NGX_OK ||
         (status == NGX_HTTP_NOT_ALLOWED &&
          add_header(r, "Allow", "GET, POST") != NGX_OK)) {
@@ -129,8 +136,12 @@ ngx_int_t make_problem(ngx_http_request_t* r)
     }
 
     auto status = r->headers_out.status;
-    auto json = problem_json(status, request->problem.detail);
-    request->problem_body = make_body(r, "application/problem+json", json);
+    const bool api = loc_conf(r)->protocol == protocol_openai;
+    request->problem_body =
+        api ? make_body(r, "application/json",
+                        api_error_json(status, request->problem))
+            : make_body(r, "application/problem+json",
+                        problem_json(status, request->problem.detail));
     if (!request->problem_body || add_problem_headers(r, *request) != NGX_OK) {
         return NGX_ERROR;
     }

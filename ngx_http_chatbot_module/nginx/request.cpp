@@ -9,7 +9,9 @@
 #include "text/form.hpp"
 #include "text/unicode.hpp"
 #include "core/query.hpp"
+#include "nginx/api.hpp"
 #include "nginx/output.hpp"
+#include "openai/events.hpp"
 
 // The life of a request: its question in, its answer out, its abort.
 
@@ -92,12 +94,33 @@ ngx_int_t refuse(ngx_http_request_t* r, Problem problem)
     return status;
 }
 
+// What is refused before anything is read; 0: nothing.
+ngx_int_t refused_status(ngx_http_request_t* r)
+{
+    auto lcf = loc_conf(r);
+    if (lcf->protocol == protocol_chat) {
+        return r->method & (NGX_HTTP_GET | NGX_HTTP_POST)
+                   ? 0
+                   : NGX_HTTP_NOT_ALLOWED;
+    }
+
+    auto path = api_path(r);
+    if (path == ApiPath::none) {
+        return NGX_HTTP_NOT_FOUND;
+    }
+    if (lcf->clients_file.data && api_client(r).empty()) {
+        return NGX_HTTP_UNAUTHORIZED;
+    }
+    auto method = path == ApiPath::completions ? NGX_HTTP_POST : NGX_HTTP_GET;
+    return r->method & method ? 0 : NGX_HTTP_NOT_ALLOWED;
+}
+
 }  // namespace
 
 ngx_int_t handler(ngx_http_request_t* r) noexcept
 try {
-    if (!(r->method & (NGX_HTTP_GET | NGX_HTTP_POST))) {
-        return NGX_HTTP_NOT_ALLOWED;
+    if (auto status = refused_status(r)) {
+        return status;
     }
 
     if (auto wrong = check_body(r)) {
@@ -153,8 +176,72 @@ Request::~Request()
     }
 }
 
+bool Request::is_api() const
+{
+    return loc_conf(r_)->protocol == protocol_openai;
+}
+
+void Request::start_api(std::string_view body)
+{
+    const auto& lcf = *loc_conf(r_);
+    client_name = api_client(r_);
+    if (api_path(r_) == ApiPath::models) {
+        send_models();
+        return;
+    }
+
+    ApiRequest request;
+    if (auto wrong = read_api_question(lcf, body, request)) {
+        fail(std::move(wrong));
+        return;
+    }
+
+    query = std::move(request.question);
+    std::optional<Key> key;
+    if (!lcf.cache_key) {
+        key = digest(
+            {"openai", request.canonical, request.call.model, lcf.key_suffix});
+    } else if (find_key({}, key) != NGX_OK) {
+        ngx_http_finalize_request(r_, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    notice_leaving();
+    if (request.stream && r_ == r_->main) {
+        begin_stream(AnswerForm::chunks);
+        if (request.include_usage) {
+            stream_->include_usage();
+        }
+    }
+    seat_ = ask(*this, *lcf.route, key, record(), {}, stream_ != nullptr,
+                std::move(request.call));
+    asked = true;
+}
+
+void Request::send_models()
+{
+    auto body = make_body(r_, "application/json", models_json(*loc_conf(r_)));
+    if (!body || add_headers(r_, *this) != NGX_OK) {
+        ngx_http_finalize_request(r_, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    answered = true;
+    r_->headers_out.status = NGX_HTTP_OK;
+    auto rc = ngx_http_send_header(r_);
+    if (rc == NGX_OK && !r_->header_only) {
+        rc = ngx_http_output_filter(r_, body);
+    }
+    ngx_http_finalize_request(r_, rc);
+}
+
 void Request::start(std::string_view body)
 {
+    if (is_api()) {
+        start_api(body);
+        return;
+    }
+
     Question question;
     AnswerForm form = AnswerForm::json;
     auto wrong = read_question(body, question);
@@ -210,7 +297,7 @@ void Request::begin_stream(AnswerForm form)
 {
     stream_ = std::make_unique<Stream>(r_, *this, form,
                                        find_header(r_, "last-event-id"));
-    if (form == AnswerForm::events) {
+    if (form != AnswerForm::text) {
         sent_ms_ = ngx_current_msec;
         heartbeat_.emplace([this] { on_heartbeat(); });
         heartbeat_->hold_worker(false);
@@ -271,6 +358,7 @@ Record Request::record() const
     record.request_text = query;
     record.timestamp_ms = arrival_ms(r_);
     record.request_id = request_id(r_);
+    record.client_name = client_name;
     if (auto earlier = questions_before(r_)) {
         record.request_id += "-" + std::to_string(earlier + 1);
     }
@@ -360,8 +448,15 @@ void Request::end_stream(const Reply& reply)
     answer_ = reply.answer;
     if (reply.problem) {
         log_reason(reply.problem);
-        stream_->end_problem(static_cast<ngx_uint_t>(reply.problem.status),
-                             reply.problem.detail);
+        auto status = static_cast<ngx_uint_t>(reply.problem.status);
+        stream_->end_problem(is_api()
+                                 ? api_error_json(status, reply.problem)
+                                 : problem_json(status, reply.problem.detail));
+    } else if (is_api()) {
+        if (answer_->events.empty()) {
+            events_ = split_reply(answer_->reply);
+        }
+        stream_->end_answer(hit);
     } else {
         name_answer(*answer_);
         stream_->end_answer(hit);
@@ -386,12 +481,24 @@ void Request::name_answer(const Answer& answer)
 void Request::flow()
 {
     sent_ms_ = ngx_current_msec;
-    auto text = seat_     ? Conductor::text(seat_)
-                : answer_ ? std::string_view(answer_->text)
-                          : std::string_view();
-    if (!stream_->flow(text)) {
+    if (!stream_->flow(text())) {
         finalize_stream();
     }
+}
+
+// What the stream has to send, by now.  Of a failure it is what came before.
+std::string_view Request::text() const
+{
+    if (seat_) {
+        return Conductor::text(seat_);
+    }
+    if (!answer_) {
+        return {};
+    }
+    if (!is_api() || answer_->reply.empty()) {
+        return answer_->text;
+    }
+    return events_.empty() ? answer_->events : events_;
 }
 
 void Request::on_heartbeat()
@@ -427,7 +534,8 @@ void Request::finalize_stream()
 ngx_int_t Request::send_answer(const Answer& answer)
 {
     auto body =
-        make_body(r_, "application/json", answer_json(answer.text, hit));
+        make_body(r_, "application/json",
+                  is_api() ? answer.reply : answer_json(answer.text, hit));
     if (!body || add_headers(r_, *this) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

@@ -52,6 +52,7 @@ public:
     std::int32_t cached_tokens = -1;
     std::int32_t reasoning_tokens = -1;
     CallReport call;
+    std::string client_name;              // as $chatbot_user
     ngx_chain_t* problem_body = nullptr;  // to be sent instead of nginx's
 
 private:
@@ -60,6 +61,10 @@ private:
     [[nodiscard]] ngx_int_t find_key(const std::vector<Message>& history,
                                      std::optional<Key>& key) const;
     [[nodiscard]] Record record() const;
+    void start_api(std::string_view body);
+    void send_models();
+    [[nodiscard]] bool is_api() const;
+    [[nodiscard]] std::string_view text() const;
     void notice_leaving();
     void begin_stream(AnswerForm form);
     void take(const Reply& reply, CacheStatus status);
@@ -76,6 +81,7 @@ private:
     std::optional<Event> heartbeat_;
     ngx_msec_t sent_ms_ = 0;                // when the stream last moved
     std::shared_ptr<const Answer> answer_;  // of a stream, once it is whole
+    std::string events_;                    // made of a reply in one piece
 };
 
 // The context of a request; null if it has none.
@@ -103,7 +109,8 @@ private:
 
 // To the conductor of this worker process (worker.cpp).
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, std::vector<Message> history, bool stream);
+                     Record record, std::vector<Message> history, bool stream,
+                     ApiCall api = {});
 void leave(Conductor::Seat* seat);
 
 [[nodiscard]] AnswerNames& answer_names();

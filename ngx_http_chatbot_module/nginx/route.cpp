@@ -136,7 +136,7 @@ void make_proxies(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
     }
 }
 
-char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
+char* make_model(ngx_conf_t* cf, LocConf& lcf, ModelSettings& model)
 {
     model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
                                      : environment_or(cf, "OPENAI_API_KEY", "");
@@ -145,6 +145,7 @@ char* make_model(ngx_conf_t* cf, const LocConf& lcf, ModelSettings& model)
     }
     bool default_models;
     model.models = models(cf, lcf, default_models);
+    lcf.models_listed = !default_models;
     if (model.models.empty() ||
         !std::all_of(model.models.begin(), model.models.end(), valid_model)) {
         return fail(cf, "invalid name in \"OPENAI_MODEL\"");
@@ -329,6 +330,13 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "no \"chatbot_api_key\" and no OPENAI_API_KEY in "
                            "the environment: the model is asked without a key");
+    }
+
+    if (lcf.protocol == protocol_openai && !lcf.clients_file.data) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "no \"chatbot_clients\" in a location with "
+                           "\"chatbot_protocol openai\": whoever reaches it "
+                           "may spend the key's money");
     }
 
     Route route;

@@ -7,6 +7,7 @@
 #include "nginx/metrics.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
+#include "openai/events.hpp"
 #include "text/json.hpp"
 #include "text/unicode.hpp"
 
@@ -104,10 +105,10 @@ void Stream::end_answer(bool hit)
     hit_ = hit;
 }
 
-void Stream::end_problem(ngx_uint_t status, std::string_view detail)
+void Stream::end_problem(std::string json)
 {
     ending_ = Ending::problem;
-    problem_ = problem_json(status, detail);
+    problem_ = std::move(json);
 }
 
 bool Stream::flow(std::string_view text)
@@ -144,7 +145,7 @@ bool Stream::send_heartbeat()
         return true;
     }
 
-    out_ = std::exchange(greeted_, true)
+    out_ = std::exchange(greeted_, true) || form_ == AnswerForm::chunks
                ? ":\n\n"
                : "retry: " + std::to_string(retry_ms) + "\n:\n\n";
     return push();
@@ -159,7 +160,17 @@ void Stream::compose(std::string_view text)
         find_offset(text);
     }
 
-    form_ == AnswerForm::text ? compose_text(text) : compose_events(text);
+    switch (form_) {
+        case AnswerForm::text:
+            compose_text(text);
+            return;
+        case AnswerForm::chunks:
+            compose_chunks(text);
+            return;
+        default:
+            compose_events(text);
+            return;
+    }
 }
 
 // Where the client wants to go on, if this is the answer that it knows.
@@ -190,6 +201,31 @@ void Stream::compose_text(std::string_view text)
     if (offset_ >= text.size() && ending_ != Ending::none) {
         composed_end_ = true;
     }
+}
+
+// OpenAI's events, as they came (openai/events.hpp).
+void Stream::compose_chunks(std::string_view events)
+{
+    constexpr std::string_view end = "\n\n";
+
+    while (offset_ < events.size() && out_.size() < max_buffer) {
+        auto event = events.substr(offset_);
+        event = event.substr(0, event.find(end));
+        offset_ += event.size() + end.size();
+        if (take_prefix(event, usage_mark) && !include_usage_) {
+            continue;
+        }
+        take_prefix(event, data_mark);
+        out_.append(data_mark).append(event).append(end);
+    }
+    if (offset_ < events.size() || ending_ == Ending::none) {
+        return;
+    }
+
+    out_.append(data_mark)
+        .append(ending_ == Ending::answer ? "[DONE]" : problem_)
+        .append(end);
+    composed_end_ = true;
 }
 
 void Stream::compose_events(std::string_view text)
@@ -263,7 +299,7 @@ bool Stream::push()
 
 bool Stream::start()
 {
-    auto events = form_ == AnswerForm::events;
+    auto events = form_ != AnswerForm::text;
     if (set_content_type(r_, events ? "text/event-stream"
                                     : "text/plain; charset=utf-8") != NGX_OK ||
         add_header(r_, "Cache-Control", "no-cache, no-transform") != NGX_OK ||

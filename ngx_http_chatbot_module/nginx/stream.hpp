@@ -43,7 +43,10 @@ public:
 
     // No more text will come.
     void end_answer(bool hit);
-    void end_problem(ngx_uint_t status, std::string_view detail);
+    void end_problem(std::string json);
+
+    // Of `chunks`: the event of the usage is wanted, too.
+    void include_usage() { include_usage_ = true; }
 
     // Sends what there is of `text`, the answer so far, as far as the client
     // takes it.  Returns false when the request is to be finalized with rc().
@@ -68,6 +71,7 @@ private:
     [[nodiscard]] bool blocked() const { return buf_.pos != buf_.last; }
     void compose(std::string_view text);
     void compose_text(std::string_view text);
+    void compose_chunks(std::string_view events);
     void compose_events(std::string_view text);
     void compose_event(const std::string& id, const char* event,
                        std::string_view data);
@@ -80,6 +84,7 @@ private:
     std::string wanted_;
     std::size_t wanted_offset_ = 0;
 
+    bool include_usage_ = false;
     bool started_ = false;
     bool placed_ = false;   // the offset is where the client wants to go on
     bool greeted_ = false;  // "retry" is sent

@@ -1,3 +1,4 @@
+#include "nginx/api.hpp"
 #include "nginx/request.hpp"
 
 #include <openssl/rand.h>
@@ -108,6 +109,14 @@ try {
     return NGX_ERROR;
 }
 
+ngx_int_t get_user(ngx_http_request_t* r, ngx_http_variable_value_t* v,
+                   uintptr_t) noexcept
+try {
+    return set(r, v, api_client(r));
+} catch (const std::exception&) {
+    return NGX_ERROR;
+}
+
 struct Variable {
     ngx_str_t name;
     Getter getter;
@@ -212,8 +221,10 @@ ngx_int_t add_variables(ngx_conf_t* cf)
         variable->data = reinterpret_cast<uintptr_t>(getter);
     }
 
-    return add(cf, ngx_string("chatbot_client"), 0, get_client) ? NGX_OK
-                                                                : NGX_ERROR;
+    return add(cf, ngx_string("chatbot_client"), 0, get_client) &&
+                   add(cf, ngx_string("chatbot_user"), changes, get_user)
+               ? NGX_OK
+               : NGX_ERROR;
 }
 
 std::string_view request_id(ngx_http_request_t* r)

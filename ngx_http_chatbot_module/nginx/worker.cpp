@@ -111,10 +111,10 @@ public:
 
     Conductor::Seat* ask(Waiter& waiter, const Route& route,
                          std::optional<Key> key, Record record,
-                         std::vector<Message> history, bool stream)
+                         std::vector<Message> history, bool stream, ApiCall api)
     {
         auto seat = conductor_.ask(waiter, route, key, std::move(record),
-                                   stream, std::move(history));
+                                   stream, std::move(history), std::move(api));
         hold();
         return seat;
     }
@@ -309,10 +309,11 @@ void exit_worker(ngx_cycle_t*)
 }
 
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, std::vector<Message> history, bool stream)
+                     Record record, std::vector<Message> history, bool stream,
+                     ApiCall api)
 {
     return worker->ask(waiter, route, key, std::move(record),
-                       std::move(history), stream);
+                       std::move(history), stream, std::move(api));
 }
 
 AnswerNames& answer_names()

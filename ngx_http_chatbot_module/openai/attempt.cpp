@@ -78,7 +78,8 @@ void find_form(Attempt& attempt)
 {
     attempt.form = form_of(attempt.reply, header(attempt, "Content-Type"));
     if (attempt.form == ReplyForm::stream) {
-        attempt.reader.emplace(attempt.settings.answer_max_size, attempt.body);
+        attempt.reader.emplace(attempt.settings.answer_max_size, attempt.body,
+                               attempt.api);
         attempt.first_byte.reset();
         const auto start = std::exchange(attempt.reply, {});
         read_stream(attempt, start);

@@ -40,12 +40,13 @@ struct Attempt {
 
     // `handle` is a fresh one, or one that was reset.
     Attempt(Easy handle, const ModelSettings& how, const ModelServer& where,
-            Clock::time_point end, bool in_pieces)
+            Clock::time_point end, bool in_pieces, bool for_api = false)
         : easy(std::move(handle)),
           settings(how),
           server(where),
           deadline(end),
-          stream(in_pieces)
+          stream(in_pieces),
+          api(for_api)
     {
     }
 
@@ -57,6 +58,7 @@ struct Attempt {
     const ModelServer& server;
     const Clock::time_point deadline;
     const bool stream;  // a stream is asked for
+    const bool api;     // the reply is wanted as it comes
 
     // Set before prepare(), if at all.
     std::shared_ptr<curl_slist> resolved;  // the host's addresses

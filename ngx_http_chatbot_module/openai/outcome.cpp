@@ -8,6 +8,7 @@
 #include "openai/address.hpp"
 #include "openai/delay.hpp"
 #include "openai/error.hpp"
+#include "openai/events.hpp"
 #include "openai/protocol.hpp"
 #include "text/unicode.hpp"
 
@@ -183,6 +184,21 @@ Outcome too_large(const Attempt& attempt)
     return outcome;
 }
 
+// A client of the API gets to know what is wrong with its request; what is the
+// key's or the server's fault is none of its business.
+void tell_client(const ReplyError& error, Problem& problem)
+{
+    const bool asked_wrongly = error.status == 400 || error.status == 404 ||
+                               error.status == 413 || error.status == 422;
+    if (!asked_wrongly || error.money) {
+        return;
+    }
+    problem.status = error.status;
+    problem.detail = error.reason;
+    problem.code = error.model_missing ? "model_not_found" : "";
+    problem.param = error.model_missing ? "model" : error.refused_member;
+}
+
 // `error` was told with `status`, or stood in a reply of status 200.
 Outcome read_failure(const Attempt& attempt, const ReplyError& error)
 {
@@ -201,6 +217,9 @@ Outcome read_failure(const Attempt& attempt, const ReplyError& error)
             with_request_id(attempt));
     outcome.model_missing = error.model_missing;
     outcome.refused_member = error.refused_member;
+    if (attempt.api) {
+        tell_client(error, outcome.problem);
+    }
     outcome.delay = delay_of(attempt);
 
     if (outcome.delay && outcome.problem.status == 503) {
@@ -220,6 +239,17 @@ Outcome read_failure(const Attempt& attempt, const ReplyError& error)
     return outcome;
 }
 
+std::optional<Answer> read_answer(Attempt& attempt, ReplyError& error)
+{
+    if (attempt.api) {
+        return attempt.reader
+                   ? attempt.reader->finish_api(error)
+                   : read_api_reply(attempt.reply, error, attempt.body);
+    }
+    return attempt.reader ? attempt.reader->finish(error)
+                          : read_reply(attempt.reply, error, attempt.body);
+}
+
 Outcome read_success(Attempt& attempt)
 {
     if (attempt.stop == Attempt::Stop::body_too_large) {
@@ -228,9 +258,7 @@ Outcome read_success(Attempt& attempt)
 
     Outcome outcome;
     ReplyError error;
-    outcome.answer = attempt.reader
-                         ? attempt.reader->finish(error)
-                         : read_reply(attempt.reply, error, attempt.body);
+    outcome.answer = read_answer(attempt, error);
 
     if (!outcome.answer && error.status != 0) {
         return read_failure(attempt, error);
@@ -386,6 +414,7 @@ Outcome read_outcome(Attempt& attempt, CURLcode code)
 {
     Outcome outcome = read_ending(attempt, code);
     conceal_secrets(outcome.problem.reason, attempt);
+    conceal_secrets(outcome.problem.detail, attempt);
     return outcome;
 }
 

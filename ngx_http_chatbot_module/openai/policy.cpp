@@ -64,6 +64,12 @@ bool Policy::choose_model(Call& call)
 {
     const auto now = Clock::now();
     const auto& server = call.server();
+    if (call.ask.api) {
+        call.model = call.ask.api.model;
+        call.left_out = knowledge_.left_out(server, call.model, now);
+        return true;
+    }
+
     const std::string* last = nullptr;
     for (const auto& model : server.models) {
         if (call.missing.contains(model)) {
@@ -107,7 +113,7 @@ try {
 bool Policy::ask_without(Call& call, const Outcome& outcome)
 {
     const auto& name = outcome.refused_member;
-    if (name.empty() ||
+    if (name.empty() || (call.ask.api && name != "stream_options") ||
         std::count(call.left_out.begin(), call.left_out.end(), name) > 0) {
         return false;
     }
@@ -120,8 +126,9 @@ bool Policy::ask_without(Call& call, const Outcome& outcome)
 
 bool Policy::ask_other_model(Call& call, const Outcome& outcome)
 {
-    if (!outcome.model_missing || (call.server().models.size() == 1 &&
-                                   call.settings().servers.size() < 2)) {
+    if (!outcome.model_missing || call.ask.api ||
+        (call.server().models.size() == 1 &&
+         call.settings().servers.size() < 2)) {
         return false;
     }
 

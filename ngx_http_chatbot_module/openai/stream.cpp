@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "openai/events.hpp"
 #include "openai/protocol.hpp"
 #include "text/json.hpp"
 #include "text/unicode.hpp"
@@ -96,7 +97,8 @@ bool StreamReader::feed(std::string_view bytes)
     return !failed_;
 }
 
-std::optional<Answer> StreamReader::finish(ReplyError& error)
+// Whether there is an answer.
+bool StreamReader::end(ReplyError& error)
 {
     if (!failed_ && !done_) {
         // Some end without the empty line.  What was cut off in there cannot
@@ -116,6 +118,27 @@ std::optional<Answer> StreamReader::finish(ReplyError& error)
     }
     if (failed_) {
         error = error_;
+    }
+    return !failed_;
+}
+
+std::optional<Answer> StreamReader::finish_api(ReplyError& error)
+{
+    if (!end(error)) {
+        return std::nullopt;
+    }
+
+    auto answer = read_api_reply(join_events(events_), error, request_);
+    if (answer) {
+        answer->complete = answer->complete && !unsure_;
+        answer->events = std::move(events_);
+    }
+    return answer;
+}
+
+std::optional<Answer> StreamReader::finish(ReplyError& error)
+{
+    if (!end(error)) {
         return std::nullopt;
     }
     return conclude(std::move(answer_),
@@ -171,8 +194,23 @@ void StreamReader::take_event()
             take_tree(data);
         }
         take_chunk();
+        keep_event(data);
     }
     data_.clear();
+}
+
+void StreamReader::keep_event(std::string_view data)
+{
+    // Some words of an answer are a chunk of some hundred bytes.
+    constexpr std::size_t largest = 64;
+
+    if (!keep_ || failed_ || !data.starts_with('{')) {
+        return;
+    }
+    append_event(events_, data);
+    if (events_.size() / largest > max_size_ + 1024) {
+        fail("the answer is too large");
+    }
 }
 
 void StreamReader::take_tree(std::string_view data)

@@ -23,9 +23,12 @@ class StreamReader {
 public:
     // `max_size` bounds the answer's text, in bytes.  `request` is the body
     // that was sent, see read_error(), and outlives the reader.
-    explicit StreamReader(std::size_t max_size, std::string_view request = {})
+    // With `keep` all events are kept, too: see events().
+    explicit StreamReader(std::size_t max_size, std::string_view request = {},
+                          bool keep = false)
         : max_size_(max_size),
-          request_(request)
+          request_(request),
+          keep_(keep)
     {
     }
 
@@ -36,6 +39,9 @@ public:
     // What can be handed on: all text but white space that may turn out to be
     // the answer's end (and leading white space).  It only grows.
     [[nodiscard]] const std::string& text() const { return answer_.text; }
+
+    // The events by now, see events.hpp.
+    [[nodiscard]] const std::string& events() const { return events_; }
 
     // Whether the model has finished, so that finish() tells what it said, even
     // if the reply is broken off now.
@@ -51,10 +57,16 @@ public:
     // stream that ended before the model did is a failure.
     [[nodiscard]] std::optional<Answer> finish(ReplyError& error);
 
+    // The same where events are kept: the answer has all the stream said.
+    [[nodiscard]] std::optional<Answer> finish_api(ReplyError& error);
+
 private:
+    [[nodiscard]] bool end(ReplyError& error);
+
     void take_line(std::string_view line);
     void take_event();
     void take_tree(std::string_view data);
+    void keep_event(std::string_view data);
     void take_chunk();
     void take_text(std::string_view text);
     void fail(ReplyError error);
@@ -62,6 +74,8 @@ private:
 
     const std::size_t max_size_;
     const std::string_view request_;
+    const bool keep_;
+    std::string events_;
     std::string line_;          // the one not yet ended
     bool first_line_ = true;    // a byte order mark may stand in front
     bool after_cr_ = false;     // a "\n" would belong to the line before

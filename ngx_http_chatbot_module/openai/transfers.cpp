@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "openai/events.hpp"
 #include "openai/protocol.hpp"
 
 namespace chatbot {
@@ -18,6 +19,19 @@ try {
     problem.reason += " (" + std::to_string(attempts) + " attempts)";
 } catch (const std::bad_alloc&) {
     // The reason is told without it.
+}
+
+std::string body_of(const Call& call, bool stream)
+{
+    if (call.ask.api) {
+        const bool refused =
+            std::count(call.left_out.begin(), call.left_out.end(),
+                       "stream_options") > 0;
+        return api_body(call.ask.api, stream, !refused);
+    }
+    return request_body(call.settings(), call.model, call.ask.history,
+                        call.ask.question, stream, call.left_out,
+                        call.server().url);
 }
 
 }  // namespace
@@ -210,19 +224,17 @@ bool Transfers::transfer_if_room(Call& call)
 void Transfers::prepare_attempt(Call& call, const Origin& origin)
 {
     const ModelSettings& settings = call.settings();
-    const bool stream = settings.stream || call.ask.listen;
-    call.attempt = std::make_unique<Attempt>(
-        handles_.take(), settings, call.server(), call.deadline, stream);
+    const auto& api = call.ask.api;
+    const bool stream = (settings.stream && !api) || call.ask.listen;
+    call.attempt =
+        std::make_unique<Attempt>(handles_.take(), settings, call.server(),
+                                  call.deadline, stream, bool(api));
     call.report.attempts++;
 
     Attempt& attempt = *call.attempt;
     attempt.resolved = origin.resolved;
     attempt.on_progress = [this, flight = call.ask.flight] { touch(flight); };
-    prepare(
-        attempt,
-        request_body(settings, call.model, call.ask.history, call.ask.question,
-                     stream, call.left_out, call.server().url),
-        handles_.share());
+    prepare(attempt, body_of(call, stream), handles_.share());
     if (curl_easy_setopt(attempt.easy.get(), CURLOPT_PRIVATE, &call) !=
         CURLE_OK) {
         throw std::bad_alloc();
@@ -297,7 +309,8 @@ try {
         return;
     }
 
-    const auto& text = call.attempt->reader->text();
+    const auto& reader = *call.attempt->reader;
+    const auto& text = call.ask.api ? reader.events() : reader.text();
     if (text.size() == call.told) {
         return;
     }

@@ -53,6 +53,8 @@ std::optional<Answer> read_own_value(std::string_view value)
         take_tokens(value, ",\"prompt_tokens\":", answer.prompt_tokens) &&
         take_tokens(value,
                     ",\"completion_tokens\":", answer.completion_tokens) &&
+        (!take_prefix(value, ",\"reply\":") ||
+         take_json(value, answer.reply)) &&
         value == "}";
     return own ? std::optional(std::move(answer)) : std::nullopt;
 }
@@ -65,6 +67,7 @@ Answer read_any_value(std::string_view value)
     Answer answer;
     answer.text = string_member(json.get(), "response").value_or("");
     answer.model = string_member(json.get(), "model").value_or("");
+    answer.reply = string_member(json.get(), "reply").value_or("");
     take_number(answer.created, Answer::max_created, json.get(), "created");
     take_number(answer.prompt_tokens, INT32_MAX, json.get(), "prompt_tokens");
     take_number(answer.completion_tokens, INT32_MAX, json.get(),
@@ -83,6 +86,10 @@ std::string write_cache_value(const Answer& answer)
     out += ",\"created\":" + std::to_string(answer.created);
     append_tokens(out, ",\"prompt_tokens\":", answer.prompt_tokens);
     append_tokens(out, ",\"completion_tokens\":", answer.completion_tokens);
+    if (!answer.reply.empty()) {
+        out += ",\"reply\":";
+        append_json(out, answer.reply);
+    }
     out += '}';
     return out;
 }

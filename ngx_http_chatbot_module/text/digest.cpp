@@ -27,8 +27,13 @@ Digest digest(std::initializer_list<std::string_view> parts)
         all.append(std::to_string(part.size())).append(":").append(part);
     }
 
+    return sha256(all);
+}
+
+Digest sha256(std::string_view text)
+{
     Digest hash;
-    if (!EVP_Digest(all.data(), all.size(), hash.data(), nullptr, sha256(),
+    if (!EVP_Digest(text.data(), text.size(), hash.data(), nullptr, sha256(),
                     nullptr)) {
         throw std::runtime_error("OpenSSL has no SHA-256");
     }

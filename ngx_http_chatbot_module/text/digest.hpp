@@ -17,6 +17,9 @@ using Digest = std::array<unsigned char, 32>;
 // ("ab", "c") and ("a", "bc") differ.
 [[nodiscard]] Digest digest(std::initializer_list<std::string_view> parts);
 
+// SHA-256 of the text alone, as other programs know it.
+[[nodiscard]] Digest sha256(std::string_view text);
+
 // The digest in hex, in small letters.
 [[nodiscard]] std::string hex(const Digest& digest);
 

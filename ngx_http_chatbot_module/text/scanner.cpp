@@ -161,6 +161,12 @@ bool JsonScanner::next_member(std::string_view& name)
     return next_item('}') && take_plain_string(name) && take(':');
 }
 
+bool JsonScanner::next_member(std::string& name)
+{
+    name.clear();
+    return next_item('}') && take_string(name) && take(':');
+}
+
 bool JsonScanner::next_element()
 {
     return next_item(']');
@@ -287,6 +293,23 @@ bool JsonScanner::skip_string()
             return fail();
         }
     }
+}
+
+bool JsonScanner::take_value(std::string_view& out)
+{
+    skip_space();
+    const auto before = rest_;
+    if (!skip_value()) {
+        return false;
+    }
+    out = before.substr(0, before.size() - rest_.size());
+    return true;
+}
+
+char JsonScanner::peek()
+{
+    skip_space();
+    return rest_.empty() ? '\0' : rest_[0];
 }
 
 bool JsonScanner::skip_value()

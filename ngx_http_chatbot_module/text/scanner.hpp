@@ -25,9 +25,10 @@ public:
     [[nodiscard]] bool at_end();
 
     // An object: enter_object(), then each value after next_member() returned
-    // true.  A name with an escape is not supported.
+    // true.  The first form does not support a name with an escape.
     bool enter_object();
     bool next_member(std::string_view& name);
+    bool next_member(std::string& name);
 
     // An array: enter_array(), then each value after next_element() returned
     // true.
@@ -49,6 +50,13 @@ public:
 
     // Any value, to a depth of 64.
     bool skip_value();
+
+    // The same, and how it is written.
+    bool take_value(std::string_view& out);
+
+    // How the value starts that comes next: '{', '[', '"' and so on; 0: there
+    // is none.
+    [[nodiscard]] char peek();
 
 private:
     static constexpr int max_depth = 64;

@@ -1,0 +1,107 @@
+#include "core/api_request.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace chatbot {
+namespace {
+
+using std::string_literals::operator""s;
+
+ApiRequest read(const std::string& body)
+{
+    ApiRequest request;
+    auto wrong = read_api_request(body, request);
+    EXPECT_FALSE(wrong) << wrong.detail;
+    return request;
+}
+
+Problem problem(const std::string& body)
+{
+    ApiRequest request;
+    return read_api_request(body, request);
+}
+
+// A request with these members beside the usual ones.
+std::string with(const std::string& members)
+{
+    return R"({"model":"m","messages":[{"role":"user","content":"hi"}])" +
+           (members.empty() ? "" : "," + members) + "}";
+}
+
+TEST(ApiRequestTest, MembersAreKeptAsTheyAreWritten)
+{
+    auto request = read(
+        R"( { "seed" : 9223372036854775807, "model":"m", "top_p":1.10,
+            "stream":true, "stream_options":{"include_usage":true},
+            "messages":[{"role":"user","content":"hi"}]} )");
+    EXPECT_EQ(request.call.model, "m");
+    EXPECT_TRUE(request.stream);
+    EXPECT_TRUE(request.include_usage);
+    EXPECT_EQ(request.call.members,
+              R"("messages":[{"role":"user","content":"hi"}],)"
+              R"("seed":9223372036854775807,"top_p":1.10)");
+}
+
+TEST(ApiRequestTest, WhatMeansTheSameIsEqual)
+{
+    const auto key = read(with(R"("a":{"x":1,"y":[1,2]},"b":"é")")).canonical;
+    for (const std::string same : {
+             R"("b":"\u00e9","a":{"y":[1 ,2],"x":1})",
+             R"("a":{"x":1,"y":[1,2]},"b":"é","user":"me","stream":true)",
+             R"("metadata":{"a":1},"a":{"\u0078":1,"y":[1,2]},"b":"é")",
+             R"("safety_identifier":"x","a":{"x":1,"y":[1,2]},"b":"é")",
+         }) {
+        EXPECT_EQ(read(with(same)).canonical, key) << same;
+    }
+    for (const std::string other : {
+             R"("a":{"x":1,"y":[2,1]},"b":"é")",
+             R"("a":{"x":1,"y":[1,2]},"b":"É")",
+             R"("a":{"x":"1","y":[1,2]},"b":"é")",
+             R"("a":{"x":1,"y":[1,2]})",
+             R"("a":{"x":1},"y":[1,2],"b":"é")",
+         }) {
+        EXPECT_NE(read(with(other)).canonical, key) << other;
+    }
+}
+
+TEST(ApiRequestTest, TheQuestionIsTheLastOfTheUser)
+{
+    const auto question = [](const std::string& messages) {
+        return read(R"({"model":"m","messages":[)" + messages + "]}").question;
+    };
+    const std::string user = R"({"role":"user","content":"one"})";
+    EXPECT_EQ(question(user), "one");
+    EXPECT_EQ(question(user + R"(,{"role":"assistant","content":null})"),
+              "one");
+    EXPECT_EQ(question(R"({"content":[{"type":"text","text":"a"},)"
+                       R"({"type":"image_url","image_url":{"url":"u"}},7,)"
+                       R"({"type":"text","text":"\u00e9"}],"role":"user"})"),
+              "aé");
+    EXPECT_EQ(question(R"({"role":"user","content":5})"), "");
+    EXPECT_EQ(question(R"({"role":"system","content":"x"})"), "");
+    EXPECT_EQ(question("7"), "");
+    EXPECT_EQ(question(""), "");
+}
+
+TEST(ApiRequestTest, WhatIsNoRequest)
+{
+    EXPECT_EQ(problem("").status, 400);
+    EXPECT_EQ(problem("[]").status, 400);
+    EXPECT_EQ(problem("{").status, 400);
+    EXPECT_EQ(problem(R"({"model":01})").status, 400);
+    EXPECT_EQ(problem(R"({"messages":[]})").param, "model");
+    EXPECT_EQ(problem(R"({"model":"","messages":[]})").param, "model");
+    EXPECT_EQ(problem(R"({"model":7,"messages":[]})").param, "model");
+    EXPECT_EQ(problem(R"({"model":"m"})").param, "messages");
+    EXPECT_EQ(problem(R"({"model":"m","messages":{}})").param, "messages");
+    EXPECT_EQ(
+        problem(with("\"a\":" + std::string(100, '[') + std::string(100, ']')))
+            .status,
+        400);
+    EXPECT_EQ(problem(with("\"a\":\"\\u0000\"")).status, 400);
+}
+
+}  // namespace
+}  // namespace chatbot
