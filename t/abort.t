@@ -30,6 +30,11 @@ server {
         chatbot_pass %%API%%;
     }
 
+    location /cancel {
+        chatbot_pass %%API%%;
+        chatbot_abandoned cancel;
+    }
+
     location /status {
         stub_status;
     }
@@ -164,6 +169,37 @@ ok(wait_for { $api->in_flight == 2 }, 'post_action');
 
 is(wait_rows(34), 34, 'that was all');
 like(row('[delay 2] after'), qr/^200\|/, 'post_action, in peace');
+
+# "chatbot_abandoned cancel"
+
+my $calls = $api->calls;
+$client = asks('[delay 60] cut', '/cancel');
+wait_for { $api->in_flight == 1 };
+close $client;
+ok(wait_for { $api->in_flight == 0 }, 'cancel, the call is cut');
+is(wait_rows(35), 35, 'cancel, recorded');
+like(row('[delay 60] cut'), qr/^499\|error\|Error: .*\|MISS\|/, 'cancel, row');
+
+$client = asks('[delay 60] both', '/cancel');
+wait_for { $api->in_flight == 1 };
+$other = asks('[delay 60] both', '/cancel');
+wait_for { writing() == 2 };
+close $client;
+wait_for { writing() == 1 };
+is($api->in_flight, 1, 'cancel, but another waits');
+close $other;
+ok(wait_for { $api->in_flight == 0 }, 'cancel, nobody waits');
+is(wait_rows(37), 37, 'cancel, both recorded');
+is($t->postgres->sql('select http_status, cache_status from request_logs where'
+	. " request_text ~ 'both' order by 2"), "499|COLLAPSED\n499|MISS",
+	'cancel, both rows');
+
+my $stream = dial();
+print $stream request(GET => '/cancel?stream=text&query=[slowstream%201]%20[words%2050]');
+ok(wait_for { $api->in_flight == 1 }, 'cancel, a stream');
+close $stream;
+ok(wait_for { $api->in_flight == 0 }, 'cancel, the stream is cut');
+is($api->calls, $calls + 3, 'cancel, three calls');
 
 done_testing();
 

@@ -23,7 +23,7 @@ location /chat {
 }
 
 location /same {
-    chatbot_pass %%API%%/same;
+    chatbot_pass %%API%%/;
     chatbot_api_key env:OPENAI_API_KEY;
     chatbot_timeout 10s;
     chatbot_system_prompt "You are a helpful assistant.";
@@ -52,6 +52,10 @@ location /param {
 location /other_param {
     chatbot_pass %%API%%;
     chatbot_param top_p 0.5;
+}
+
+location /elsewhere {
+    chatbot_pass %%API%%?elsewhere;
 }
 
 location /brief {
@@ -137,9 +141,10 @@ is(source('hi'), 'cache', 'another type of value, put right');
 
 is(source('hi', '/same'), 'cache', 'same model, prompt, parameters');
 is(source('hi', $_), 'api', "$_ has its own")
-	for qw{ /model /prompt /no_prompt /param /other_param };
+	for qw{ /model /prompt /no_prompt /param /other_param /elsewhere };
 is(source('hi', $_), 'cache', "$_ has its own, cached")
-	for qw{ /chat /model /prompt /no_prompt /param /other_param };
+	for qw{ /chat /model /prompt /no_prompt /param /other_param
+		/elsewhere };
 
 # time
 

@@ -122,6 +122,8 @@ is(client('2001:db8:1:2:3:4:5:6'), '2001:db8:1:2::', 'client, IPv6');
 is(client('2001:db8:1:2:ffff::1'), '2001:db8:1:2::', 'client, the same /64');
 is(client('2001:db8:1:3::1'), '2001:db8:1:3::', 'client, another /64');
 is(client('::ffff:192.0.2.7'), '192.0.2.7', 'client, IPv4 in IPv6');
+is(client('64:ff9b::192.0.2.7'), '192.0.2.7', 'client, IPv4 by NAT64');
+is(client('64:ff9b:1::192.0.2.7'), '64:ff9b:1::', 'client, another prefix');
 
 my $unix = IO::Socket::UNIX->new(Peer => $t->dir . '/nginx.sock');
 print $unix request('GET', '/client');

@@ -63,7 +63,7 @@ Conductor::~Conductor() = default;
 Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
                                 std::optional<Key> key, Record record,
                                 bool stream, std::vector<Message> history,
-                                ApiCall api) noexcept
+                                std::string client, ApiCall api) noexcept
 {
     std::list<Seat> seats;
     auto reserved = record.request_text.size() + answer_room;
@@ -86,7 +86,11 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
         }
     }
 
-    take_off(route, key, std::move(history), std::move(api), seats);
+    ModelCall call;
+    call.history = std::move(history);
+    call.client = std::move(client);
+    call.api = std::move(api);
+    take_off(route, key, std::move(call), seats);
     return &seat;
 }
 
@@ -121,8 +125,7 @@ void Conductor::join(Flight& flight, std::list<Seat>& seats)
 }
 
 void Conductor::take_off(const Route& route, std::optional<Key> key,
-                         std::vector<Message> history, ApiCall api,
-                         std::list<Seat>& seats)
+                         ModelCall call, std::list<Seat>& seats)
 {
     auto id = ++last_id_;
     auto& flight =
@@ -137,12 +140,11 @@ void Conductor::take_off(const Route& route, std::optional<Key> key,
     flight.heard = seat.stream;
 
     Errand errand;
+    errand.call = std::move(call);
     errand.call.flight = id;
     errand.call.settings = route.model;
-    errand.call.history = std::move(history);
     errand.call.question = seat.record.request_text;
     errand.call.listen = seat.stream;
-    errand.call.api = std::move(api);
     if (route.cache != Route::none && key) {
         errand.cache = route.cache;
         errand.key = *key;

@@ -130,10 +130,11 @@ public:
 
     // Asks record.request_text.  `key` names equal questions; one that has none
     // is like no other.  `record` holds what is known by now.  The route
-    // outlives the conductor.
+    // outlives the conductor.  `client` is as in ModelCall.
     Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
               Record record, bool stream = false,
-              std::vector<Message> history = {}, ApiCall api = {}) noexcept;
+              std::vector<Message> history = {}, std::string client = {},
+              ApiCall api = {}) noexcept;
 
     // The waiter is gone.  Its request is recorded all the same, with status
     // 499, once its flight has ended.
@@ -186,8 +187,7 @@ private:
 
     [[nodiscard]] std::optional<Reply> refuse(Seat& seat, const Route& route);
     void join(Flight& flight, std::list<Seat>& seats);
-    void take_off(const Route& route, std::optional<Key> key,
-                  std::vector<Message> history, ApiCall api,
+    void take_off(const Route& route, std::optional<Key> key, ModelCall call,
                   std::list<Seat>& seats);
     void close_to_joiners(const Flight& flight);
     void land(Flight& flight, Reply reply);

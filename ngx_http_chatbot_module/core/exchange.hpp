@@ -152,6 +152,7 @@ struct ModelSettings {
     int timeout_ms = 300000;       // in all, retries included
     int retries = 2;
     bool stream = true;  // always asked for; else only if somebody listens
+    bool identify_to_all = false;  // whoever asks, not to OpenAI alone
     bool ssl_verify = true;
     std::string ssl_trusted_certificate;  // a file; empty: the system's CAs
 
@@ -179,8 +180,9 @@ struct ModelCall {
     const ModelSettings* settings = nullptr;
     std::vector<Message> history;  // before the question, oldest first
     std::string question;
-    bool listen = false;  // somebody wants the answer piece by piece
-    ApiCall api{};        // instead of history and question, if any
+    bool listen = false;   // somebody wants the answer piece by piece
+    std::string client{};  // who asks, for the safety identifier; may be empty
+    ApiCall api{};         // instead of history and question, if any
 };
 
 // How a call of the model went, whatever became of it.  Nothing of it is known

@@ -73,6 +73,9 @@ enum UpstreamStream : ngx_uint_t { stream_always, stream_wanted };
 // What clients speak.
 enum Protocol : ngx_uint_t { protocol_chat, protocol_openai };
 
+// What becomes of a call whose last client left.
+enum Abandoned : ngx_uint_t { abandoned_finish, abandoned_cancel };
+
 struct LocConfBase {
     ngx_str_t pass;  // data null: no chatbot location
     ngx_uint_t protocol;
@@ -85,12 +88,14 @@ struct LocConfBase {
     ngx_str_t proxy;
     ngx_http_complex_value_t* query;
     ngx_http_complex_value_t* cache_key;
+    ngx_http_complex_value_t* safety_identifier;
     size_t query_max_size;
     size_t answer_max_size;
     ngx_int_t history;
     size_t history_max_size;
     ngx_msec_t heartbeat;
     ngx_uint_t upstream_stream;
+    ngx_uint_t abandoned;
     ngx_msec_t connect_timeout;
     ngx_msec_t read_timeout;
     ngx_msec_t timeout;
@@ -166,6 +171,7 @@ void install_problem_filter();
 
 // variables.cpp
 ngx_int_t add_variables(ngx_conf_t* cf);
+[[nodiscard]] std::string client_of(ngx_http_request_t* r);  // $chatbot_client
 [[nodiscard]] std::string_view request_id(ngx_http_request_t* r);
 
 // The life of a worker process (worker.cpp).

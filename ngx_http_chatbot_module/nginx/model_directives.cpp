@@ -99,6 +99,24 @@ bool is_header_name(std::string_view name)
            });
 }
 
+// Sets one of two words, as 0 or 1.
+char* set_word(ngx_conf_t* cf, ngx_command_t* cmd, void* conf, const char* zero,
+               const char* one)
+{
+    auto& field = field_of<ngx_uint_t>(conf, cmd);
+    if (field != NGX_CONF_UNSET_UINT) {
+        return duplicate;
+    }
+
+    auto value = view(args(cf)[1]);
+    if (value != zero && value != one) {
+        return fail(cf, "invalid value \"%V\" of \"%V\": \"%s\" or \"%s\"",
+                    &args(cf)[1], &args(cf)[0], zero, one);
+    }
+    field = value == one;
+    return conf_ok;
+}
+
 }  // namespace
 
 // No key at all is set by "" only, not by a file that happens to be empty.
@@ -270,22 +288,16 @@ const char* wrong_proxy(std::string url)
            "socks5:// or socks5h://";
 }
 
-char* set_upstream_stream(ngx_conf_t* cf, ngx_command_t*, void* conf)
+char* set_upstream_stream(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    auto lcf = static_cast<LocConfBase*>(conf);
-    if (lcf->upstream_stream != NGX_CONF_UNSET_UINT) {
-        return duplicate;
-    }
+    static_assert(stream_always == 0 && stream_wanted == 1);
+    return set_word(cf, cmd, conf, "always", "wanted");
+}
 
-    auto value = view(args(cf)[1]);
-    if (value != "always" && value != "wanted") {
-        return fail(cf,
-                    "invalid value \"%V\" of \"chatbot_upstream_stream\": "
-                    "\"always\" or \"wanted\"",
-                    &args(cf)[1]);
-    }
-    lcf->upstream_stream = value == "always" ? stream_always : stream_wanted;
-    return conf_ok;
+char* set_abandoned(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
+{
+    static_assert(abandoned_finish == 0 && abandoned_cancel == 1);
+    return set_word(cf, cmd, conf, "finish", "cancel");
 }
 
 }  // namespace chatbot

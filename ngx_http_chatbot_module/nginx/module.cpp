@@ -72,6 +72,7 @@ void* create_loc_conf(ngx_conf_t* cf)
     lcf->history_max_size = NGX_CONF_UNSET_SIZE;
     lcf->heartbeat = NGX_CONF_UNSET_MSEC;
     lcf->upstream_stream = NGX_CONF_UNSET_UINT;
+    lcf->abandoned = NGX_CONF_UNSET_UINT;
     lcf->connect_timeout = NGX_CONF_UNSET_MSEC;
     lcf->read_timeout = NGX_CONF_UNSET_MSEC;
     lcf->timeout = NGX_CONF_UNSET_MSEC;
@@ -148,6 +149,7 @@ try {
     inherit(conf->proxy, prev->proxy);
     inherit(conf->query, prev->query);
     inherit(conf->cache_key, prev->cache_key);
+    inherit(conf->safety_identifier, prev->safety_identifier);
 
     inherit(conf->clients_file, prev->clients_file);
     auto& own = *static_cast<LocConf*>(conf);
@@ -167,6 +169,8 @@ try {
                               64 * 1024);
     ngx_conf_merge_uint_value(conf->upstream_stream, prev->upstream_stream,
                               stream_always);
+    ngx_conf_merge_uint_value(conf->abandoned, prev->abandoned,
+                              abandoned_finish);
     ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15000);
     ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
                               5000);

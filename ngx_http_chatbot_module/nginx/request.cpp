@@ -213,7 +213,7 @@ void Request::start_api(std::string_view body)
             stream_->include_usage();
         }
     }
-    seat_ = ask(*this, *lcf.route, key, record(), {}, stream_ != nullptr,
+    seat_ = ask(*this, *lcf.route, key, record(), {}, stream_ != nullptr, "",
                 std::move(request.call));
     asked = true;
 }
@@ -265,7 +265,9 @@ void Request::start(std::string_view body)
                    "chatbot question: %uz bytes, %uz messages before",
                    query.size(), question.history.size());
     std::optional<Key> key;
-    if (find_key(question.history, key) != NGX_OK) {
+    std::string client;
+    if (find_key(question.history, key) != NGX_OK ||
+        find_client(client) != NGX_OK) {
         ngx_http_finalize_request(r_, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
@@ -276,8 +278,9 @@ void Request::start(std::string_view body)
     if (form != AnswerForm::json && r_ == r_->main) {
         begin_stream(form);
     }
-    seat_ = ask(*this, *loc_conf(r_)->route, key, record(),
-                std::move(question.history), stream_ != nullptr);
+    seat_ =
+        ask(*this, *loc_conf(r_)->route, key, record(),
+            std::move(question.history), stream_ != nullptr, std::move(client));
     asked = true;
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r_->connection->log, 0,
                    "chatbot flight %uL: %s", Conductor::flight(seat_),
@@ -348,6 +351,23 @@ ngx_int_t Request::find_key(const std::vector<Message>& history,
     if (value.len != 0) {
         key = digest({view(value)});
     }
+    return NGX_OK;
+}
+
+// Whom the safety identifier stands for.
+ngx_int_t Request::find_client(std::string& client) const
+{
+    auto lcf = loc_conf(r_);
+    if (!lcf->safety_identifier) {
+        client = client_of(r_);
+        return NGX_OK;
+    }
+
+    ngx_str_t value;
+    if (ngx_http_complex_value(r_, lcf->safety_identifier, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    client = view(value);
     return NGX_OK;
 }
 

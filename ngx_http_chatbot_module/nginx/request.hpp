@@ -60,6 +60,7 @@ private:
                                         Question& question);
     [[nodiscard]] ngx_int_t find_key(const std::vector<Message>& history,
                                      std::optional<Key>& key) const;
+    [[nodiscard]] ngx_int_t find_client(std::string& client) const;
     [[nodiscard]] Record record() const;
     void start_api(std::string_view body);
     void send_models();
@@ -110,7 +111,7 @@ private:
 // To the conductor of this worker process (worker.cpp).
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
                      Record record, std::vector<Message> history, bool stream,
-                     ApiCall api = {});
+                     std::string client, ApiCall api = {});
 void leave(Conductor::Seat* seat);
 
 [[nodiscard]] AnswerNames& answer_names();

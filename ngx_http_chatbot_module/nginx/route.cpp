@@ -169,6 +169,7 @@ char* make_model(ngx_conf_t* cf, LocConf& lcf, ModelSettings& model)
     model.timeout_ms = static_cast<int>(lcf.timeout);
     model.retries = static_cast<int>(std::min<ngx_int_t>(lcf.retries, 100));
     model.stream = lcf.upstream_stream == stream_always;
+    model.identify_to_all = lcf.safety_identifier;
     model.ssl_verify = lcf.ssl_verify;
     model.ssl_trusted_certificate = view(lcf.ssl_trusted_certificate);
     return conf_ok;
@@ -344,6 +345,7 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
     route.cache_timeout_ms = static_cast<int>(lcf.redis_timeout);
     route.cache_valid_s = static_cast<int>(lcf.cache_valid);
     route.cache_lock = lcf.cache_lock;
+    route.cancel_abandoned = lcf.abandoned == abandoned_cancel;
     if (redis) {
         route.cache = index_of(mcf->caches, *redis);
     }
@@ -361,7 +363,8 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
     for (const auto& name : model.models) {
         names += hex(digest({name}));
     }
-    lcf.key_suffix = hex(digest({names, model.system_prompt, params}));
+    lcf.key_suffix =
+        hex(digest({names, model.system_prompt, params, view(lcf.pass)}));
     return conf_ok;
 }
 

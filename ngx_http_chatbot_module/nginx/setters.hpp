@@ -77,6 +77,7 @@ char* set_models(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_param(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_header(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_upstream_stream(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+char* set_abandoned(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 [[nodiscard]] const char* wrong_proxy(std::string url);
 
 }  // namespace chatbot

@@ -70,14 +70,23 @@ try {
     return NGX_ERROR;
 }
 
-// One IPv6 user owns a whole /64; IPv4 may come in IPv6's clothes.
-std::string client_of(const sockaddr* address)
+// An IPv4 address within an IPv6 address: mapped (::ffff:0:0/96), or translated
+// by NAT64 (64:ff9b::/96).
+bool holds_ipv4(const in6_addr& address)
+{
+    constexpr std::array<u_char, 12> nat64{0, 0x64, 0xff, 0x9b};
+    return IN6_IS_ADDR_V4MAPPED(&address) ||
+           std::equal(nat64.begin(), nat64.end(), address.s6_addr);
+}
+
+// One IPv6 user owns a whole /64.
+std::string client_at(const sockaddr* address)
 {
     std::array<u_char, NGX_SOCKADDR_STRLEN> text;
 
     if (address->sa_family == AF_INET6) {
         auto in6 = reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
-        if (IN6_IS_ADDR_V4MAPPED(&in6)) {
+        if (holds_ipv4(in6)) {
             auto length = ngx_inet_ntop(AF_INET, &in6.s6_addr[12], text.data(),
                                         text.size());
             return {reinterpret_cast<char*>(text.data()), length};
@@ -104,7 +113,7 @@ std::string client_of(const sockaddr* address)
 ngx_int_t get_client(ngx_http_request_t* r, ngx_http_variable_value_t* v,
                      uintptr_t) noexcept
 try {
-    return set(r, v, client_of(r->connection->sockaddr));
+    return set(r, v, client_of(r));
 } catch (const std::exception&) {
     return NGX_ERROR;
 }
@@ -225,6 +234,11 @@ ngx_int_t add_variables(ngx_conf_t* cf)
                    add(cf, ngx_string("chatbot_user"), changes, get_user)
                ? NGX_OK
                : NGX_ERROR;
+}
+
+std::string client_of(ngx_http_request_t* r)
+{
+    return client_at(r->connection->sockaddr);
 }
 
 std::string_view request_id(ngx_http_request_t* r)

@@ -111,10 +111,12 @@ public:
 
     Conductor::Seat* ask(Waiter& waiter, const Route& route,
                          std::optional<Key> key, Record record,
-                         std::vector<Message> history, bool stream, ApiCall api)
+                         std::vector<Message> history, bool stream,
+                         std::string client, ApiCall api)
     {
         auto seat = conductor_.ask(waiter, route, key, std::move(record),
-                                   stream, std::move(history), std::move(api));
+                                   stream, std::move(history),
+                                   std::move(client), std::move(api));
         hold();
         return seat;
     }
@@ -310,10 +312,11 @@ void exit_worker(ngx_cycle_t*)
 
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
                      Record record, std::vector<Message> history, bool stream,
-                     ApiCall api)
+                     std::string client, ApiCall api)
 {
     return worker->ask(waiter, route, key, std::move(record),
-                       std::move(history), stream, std::move(api));
+                       std::move(history), stream, std::move(client),
+                       std::move(api));
 }
 
 AnswerNames& answer_names()

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "openai/chunk.hpp"
+#include "text/digest.hpp"
 #include "text/json.hpp"
 #include "text/strict_json.hpp"
 #include "text/unicode.hpp"
@@ -47,13 +48,6 @@ bool is_for(const ModelParam& param, std::string_view model,
     });
 }
 
-// Random bytes in each event that only OpenAI itself adds, and lets one do
-// without.
-bool has_obfuscation(std::string_view url)
-{
-    return url.starts_with("https://api.openai.com/");
-}
-
 std::string in_small_letters(std::string_view text)
 {
     std::string out(text);
@@ -61,6 +55,15 @@ std::string in_small_letters(std::string_view text)
         return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
     });
     return out;
+}
+
+// Whether a base URL is OpenAI's own.
+bool is_openai(std::string_view url)
+{
+    url.remove_prefix(std::min(url.find("//"), url.size()));
+    const auto host =
+        in_small_letters(url.substr(0, url.find_first_of(":/?", 2)));
+    return host == "//api.openai.com";
 }
 
 bool is_one_of(std::string_view word,
@@ -124,7 +127,7 @@ std::string request_body(const ModelSettings& settings, std::string_view model,
                          const std::vector<Message>& history,
                          std::string_view question, bool stream,
                          const std::vector<std::string>& left_out,
-                         std::string_view url)
+                         std::string_view url, std::string_view identifier)
 {
     std::string body = "{\"model\":";
     append_json(body, model);
@@ -144,13 +147,20 @@ std::string request_body(const ModelSettings& settings, std::string_view model,
     for (const auto& param : settings.params) {
         if (is_for(param, model, settings.params)) {
             append_member(body, param.name, param.json, left_out);
+            identifier = param.name == "safety_identifier" ? "" : identifier;
         }
+    }
+    if (!identifier.empty()) {
+        std::string json;
+        append_json(json, identifier);
+        append_member(body, "safety_identifier", json, left_out);
     }
 
     if (stream) {
         append_member(body, "stream", "true", {});
+        // OpenAI adds random bytes to each event, unless it is told not to.
         append_member(body, "stream_options",
-                      has_obfuscation(url.empty() ? settings.url : url)
+                      is_openai(url.empty() ? settings.url : url)
                           ? R"({"include_usage":true,)"
                             R"("include_obfuscation":false})"
                           : R"({"include_usage":true})",
@@ -158,6 +168,17 @@ std::string request_body(const ModelSettings& settings, std::string_view model,
     }
     body += '}';
     return body;
+}
+
+std::string safety_identifier(const ModelSettings& settings,
+                              const ModelServer& server,
+                              std::string_view client)
+{
+    if (client.empty() ||
+        !(settings.identify_to_all || is_openai(server.url))) {
+        return {};
+    }
+    return hex(hmac(server.api_key, client));
 }
 
 std::optional<std::string> param_value(std::string_view text)

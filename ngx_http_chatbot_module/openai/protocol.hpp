@@ -18,11 +18,19 @@ namespace chatbot {
 
 // The body of POST /chat/completions.  With `stream`, usage is asked for too.
 // Members of the names `left_out` are left out of it: see knowledge.hpp.  `url`
-// is the server's, if it is another than that of the settings.
+// is the server's, if it is another than that of the settings.  `identifier` is
+// the value of "safety_identifier", unless a param sets that; empty: none.
 [[nodiscard]] std::string request_body(
     const ModelSettings& settings, std::string_view model,
     const std::vector<Message>& history, std::string_view question, bool stream,
-    const std::vector<std::string>& left_out = {}, std::string_view url = {});
+    const std::vector<std::string>& left_out = {}, std::string_view url = {},
+    std::string_view identifier = {});
+
+// What tells this client from others without telling who it is; nobody but the
+// owner of the server's key can find out.  Empty if the server is not to know.
+[[nodiscard]] std::string safety_identifier(const ModelSettings& settings,
+                                            const ModelServer& server,
+                                            std::string_view client);
 
 // The value of a chatbot_param as JSON text, `text` as it is written if it is
 // JSON, else as a string.  Nothing if it is neither: meant to be JSON (a number

@@ -29,9 +29,10 @@ std::string body_of(const Call& call, bool stream)
                        "stream_options") > 0;
         return api_body(call.ask.api, stream, !refused);
     }
-    return request_body(call.settings(), call.model, call.ask.history,
-                        call.ask.question, stream, call.left_out,
-                        call.server().url);
+    return request_body(
+        call.settings(), call.model, call.ask.history, call.ask.question,
+        stream, call.left_out, call.server().url,
+        safety_identifier(call.settings(), call.server(), call.ask.client));
 }
 
 }  // namespace

@@ -40,6 +40,18 @@ Digest sha256(std::string_view text)
     return hash;
 }
 
+Digest hmac(std::string_view key, std::string_view text)
+{
+    Digest code;
+    if (!EVP_Q_mac(nullptr, "HMAC", nullptr, "SHA256", nullptr,
+                   key.empty() ? "" : key.data(), key.size(),
+                   reinterpret_cast<const unsigned char*>(text.data()),
+                   text.size(), code.data(), code.size(), nullptr)) {
+        throw std::runtime_error("OpenSSL has no HMAC");
+    }
+    return code;
+}
+
 std::string hex(const Digest& digest)
 {
     std::string text;

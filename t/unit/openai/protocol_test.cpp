@@ -70,6 +70,54 @@ TEST(RequestBodyTest, OnlyOpenaiHasObfuscation)
                     .ends_with(R"("stream_options":{"include_usage":true}})"));
 }
 
+TEST(RequestBodyTest, SafetyIdentifier)
+{
+    ModelSettings settings;
+    const auto body = [&](const std::vector<std::string>& left_out) {
+        return request_body(settings, "m", {}, "q", false, left_out, {}, "ab");
+    };
+    EXPECT_TRUE(body({}).ends_with(R"(}],"safety_identifier":"ab"})"));
+    EXPECT_TRUE(body({"safety_identifier"}).ends_with(R"("}]})"));
+
+    settings.params = {{"safety_identifier", "\"x\"", "other"}};
+    EXPECT_TRUE(body({}).ends_with(R"(}],"safety_identifier":"ab"})"));
+    settings.params = {{"safety_identifier", "\"x\""}};
+    EXPECT_TRUE(body({}).ends_with(R"(}],"safety_identifier":"x"})"));
+}
+
+TEST(SafetyIdentifierTest, ForOpenaiUnlessToldOtherwise)
+{
+    ModelSettings settings;
+    ModelServer server;
+    server.api_key = "Jefe";
+    const auto of = [&](const std::string& url, std::string_view client) {
+        server.url = url;
+        return safety_identifier(settings, server, client);
+    };
+    const std::string client = "what do ya want for nothing?";
+    const std::string hashed =
+        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+
+    for (auto url :
+         {"https://api.openai.com/v1", "https://API.OpenAI.com",
+          "http://api.openai.com:80/v1", "https://api.openai.com?a"}) {
+        EXPECT_EQ(of(url, client), hashed) << url;
+    }
+    for (auto url : {"https://eu.api.openai.com/v1", "https://openai.com/v1",
+                     "https://api.openai.com.example.org/v1",
+                     "http://127.0.0.1/api.openai.com/", "api.openai.com"}) {
+        EXPECT_EQ(of(url, client), "") << url;
+    }
+    EXPECT_EQ(of("https://api.openai.com/v1", ""), "");
+
+    settings.identify_to_all = true;
+    EXPECT_EQ(of("http://127.0.0.1/v1", client), hashed);
+    EXPECT_EQ(of("http://127.0.0.1/v1", ""), "");
+
+    server.api_key = "another";
+    EXPECT_NE(of("http://127.0.0.1/v1", client), hashed);
+}
+
 // "-" is for what is refused.
 std::string param(std::string_view text)
 {
