@@ -101,6 +101,20 @@ like($short->error_log, qr/\[warn\].*"chatbot_max_in_flight" 10000 is more/,
 	'few descriptors, a warning');
 $short->quit;
 
+# clients in line for a call leave room for others
+
+$short = Test::Chatbot->new(with => $t, main => "worker_rlimit_nofile 512;\n",
+	conf => $conf =~ s/chatbot_postgres \S+;/chatbot_postgres off;/r
+	. "location /ping {\nreturn 200 pong;\n}\n")->run;
+my @line = map { my $s = dial();
+	print $s request(GET => "/chat?query=[delay%2020]%20line%20$_"); $s } 1 .. 320;
+wait_for { $api->in_flight >= 60 };
+is(grep({ status($_) == 200 } $short->many({timeout => 10},
+	map { request(GET => '/ping') } 1 .. 20)), 20,
+	'clients in line, others are served');
+close $_ for @line;
+$short->stop;
+
 # not more at once than allowed
 
 my $few = Test::Chatbot->new(with => $t, conf => $conf,

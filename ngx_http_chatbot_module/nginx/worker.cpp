@@ -22,11 +22,12 @@ namespace chatbot {
 
 namespace {
 
-// Of the descriptors that a process may have, half are for clients, and some
-// for files and for whatever else there is.
+// Of the descriptors that a process may have, three quarters are for clients,
+// where there are many half, and some for files and for whatever else there is.
 std::size_t max_connections()
 {
     constexpr std::size_t others = 64;
+    constexpr std::size_t many_clients = 8192;
 
     rlimit limit{};
     if (getrlimit(RLIMIT_NOFILE, &limit) == -1 ||
@@ -34,7 +35,9 @@ std::size_t max_connections()
         return std::numeric_limits<std::size_t>::max();
     }
     const auto descriptors = static_cast<std::size_t>(limit.rlim_cur);
-    return descriptors > 4 * others ? (descriptors - others) / 2 : others;
+    const auto clients =
+        std::max(descriptors / 2, std::min(descriptors / 4 * 3, many_clients));
+    return std::max(descriptors - clients, 2 * others) - others;
 }
 
 void warn_of_limit(ngx_uint_t max_in_flight)
