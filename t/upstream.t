@@ -78,7 +78,7 @@ is("$last->{headers}{authorization} $last->{json}{model}", 'Bearer key-2 two',
 # one is gone
 
 $one->stop;
-is(served(100), 100, 'one killed, all answered');
+is(served(20), 20, 'one killed, all answered');
 is((split ' ', calls())[2], 0, 'no call for the backup');
 like($t->error_log, qr/\[warn\].* server both\/1 \(\S+\) is not asked for 2 s/,
 	'and it is told');
@@ -91,8 +91,8 @@ like($t->error_log, qr/\[notice\].* server both\/1 \(\S+\) is asked again/,
 
 $one->mode('frozen');
 reset_calls();
-is(served(100), 100, 'one frozen, all answered');
-cmp_ok($one->calls, '<=', 100, 'it got the first calls only');
+is(served(20), 20, 'one frozen, all answered');
+cmp_ok($one->calls, '<=', 20, 'it got the first calls only');
 reset_calls();
 is(served(10), 10, 'later ones, too');
 cmp_ok($one->calls, '<=', 1, 'and is tried by one call');
@@ -103,7 +103,7 @@ ok(back_again(), 'it is asked again');
 
 $one->mode('busy');
 reset_calls();
-is(served(100), 100, 'one busy, all answered');
+is(served(20), 20, 'one busy, all answered');
 reset_calls();
 is(served(10), 10, 'later ones, too');
 cmp_ok($one->calls, '<=', 1, 'and it is tried by one call');
