@@ -17,7 +17,8 @@ use Test::Chatbot;
 ###############################################################################
 
 my $t = Test::Chatbot->new(
-	http => "limit_req_zone \$chatbot_user zone=user:1m rate=1r/m;\n",
+	http => "limit_req_zone \$chatbot_user zone=user:1m rate=1r/m;\n"
+		. "map \$status \$api_retry { 429 1; }\n",
 	conf => <<'EOF');
 chatbot_model gpt-6-luna;
 chatbot_redis %%REDIS%%;
@@ -45,6 +46,7 @@ location /limited/ {
     chatbot_clients clients;
     limit_req zone=user;
     limit_req_status 429;
+    add_header Retry-After $api_retry always;
 }
 
 location /closed/ {
@@ -197,7 +199,11 @@ like(header($busy, 'Retry-After'), qr/^\d+$/, 'when');
 is(status(get('/v1/nothing', headers => [auth()])), 404, 'no such path');
 is(reply(get('/v1/nothing', headers => [auth()]))->{error}{type},
 	'invalid_request_error', 'in its form, too');
-is(status(get('/v1/chat/completions', headers => [auth()])), 405, 'GET');
+my $get = get('/v1/chat/completions', headers => [auth()]);
+is(status($get), 405, 'GET');
+is(header($get, 'Allow'), 'POST', 'what is allowed');
+is(status(completions({ %$body, many => [(0) x 20000] })), 400,
+	'too many values');
 
 my @broken = events(completions({ model => 'gpt-6-luna',
 	stream => JSON::PP::true, messages => [{ role => 'user',
@@ -208,6 +214,8 @@ completions($body, uri => '/limited/chat/completions');
 my $limited = completions($body, uri => '/limited/chat/completions');
 is(status($limited), 429, 'limited');
 is(reply($limited)->{error}{code}, 'rate_limit_exceeded', 'its code');
+is(header($limited, 'Retry-After'), 1, 'when to come again');
+is(header($limited, 'x-should-retry'), 'true', 'an SDK does');
 is(status(completions($body, uri => '/limited/chat/completions',
 	key => 'key-of-bob')), 200, 'another client is not');
 

@@ -106,6 +106,14 @@ bool is_ours(ngx_http_request_t* r, const Request* request)
     return !(request && request->answered);
 }
 
+const char* allowed_methods(ngx_http_request_t* r)
+{
+    if (loc_conf(r)->protocol == protocol_chat) {
+        return "GET, POST";
+    }
+    return api_path(r) == ApiPath::models ? "GET" : "POST";
+}
+
 ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
 {
     auto status = r->headers_out.status;
@@ -119,7 +127,7 @@ ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
     }
     if (add_headers(r, request) != NGX_OK ||
         (status == NGX_HTTP_NOT_ALLOWED &&
-         add_header(r, "Allow", "GET, POST") != NGX_OK)) {
+         add_header(r, "Allow", allowed_methods(r)) != NGX_OK)) {
         return NGX_ERROR;
     }
 

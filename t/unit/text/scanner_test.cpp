@@ -79,5 +79,25 @@ TEST(ScannerTest, AFailureStays)
     EXPECT_FALSE(json.ok());
 }
 
+// Eight bytes are looked at at once.
+TEST(ScannerTest, AStringEndsWhereverItsQuoteStands)
+{
+    for (std::size_t n = 0; n < 40; ++n) {
+        const std::string text(n, '\xE9');
+        for (const std::string end : {"\"", "\\n\""}) {
+            const std::string json = "\"" + text + end + " ";
+            std::string out;
+            JsonScanner scanner(json);
+            EXPECT_TRUE(scanner.take_string(out) && scanner.at_end()) << n;
+            EXPECT_EQ(out, text + (end.size() > 1 ? "\n" : "")) << n;
+        }
+        for (const char control : {'\0', '\x1F', '\n'}) {
+            const std::string json = "\"" + text + control + text + "\"";
+            EXPECT_FALSE(JsonScanner(json).skip_value()) << n;
+        }
+        EXPECT_FALSE(JsonScanner("\"" + text).skip_value()) << n;
+    }
+}
+
 }  // namespace
 }  // namespace chatbot
