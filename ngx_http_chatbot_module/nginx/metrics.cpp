@@ -270,7 +270,7 @@ void count(const Record& record, bool durable)
         }
         all->add(it->second);
     }
-    if (record.cache_status == to_string(CacheStatus::miss) &&
+    if (std::string_view(record.cache_status) == to_string(CacheStatus::miss) &&
         record.call.attempts > 0) {
         count_call(*all, record);
     }
