@@ -47,7 +47,10 @@ const commands = {
     async until(expression) {
         const deadline = Date.now() + TIMEOUT;
         while (!await page.evaluate(expression)) {
-            if (Date.now() > deadline) throw new Error(`never true: ${expression}`);
+            if (Date.now() > deadline) {
+                const text = await page.evaluate('document.body.innerText');
+                throw new Error(`never true: ${expression}, on the page: ${text.slice(-500)}`);
+            }
             await new Promise(resolve => setTimeout(resolve, 10));
         }
     },
