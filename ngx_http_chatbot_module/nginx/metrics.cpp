@@ -80,11 +80,7 @@ ngx_int_t send(ngx_http_request_t* r, ngx_uint_t status, std::string_view type,
     if (!body || add_header(r, "Cache-Control", "no-store") != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    r->headers_out.status = status;
-    auto rc = ngx_http_send_header(r);
-    return rc == NGX_ERROR || rc > NGX_OK || r->header_only
-               ? rc
-               : ngx_http_output_filter(r, body);
+    return send_response(r, status, body);
 }
 
 bool is_read_only(const ngx_http_request_t* r)

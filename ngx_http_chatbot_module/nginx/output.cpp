@@ -84,6 +84,17 @@ ngx_chain_t* make_body(ngx_http_request_t* r, std::string_view type,
     return chain;
 }
 
+ngx_int_t send_response(ngx_http_request_t* r, ngx_uint_t status,
+                        ngx_chain_t* body)
+{
+    r->headers_out.status = status;
+    auto rc = ngx_http_send_header(r);
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+    return ngx_http_output_filter(r, body);
+}
+
 ngx_int_t add_header(ngx_http_request_t* r, const char* name,
                      std::string_view value)
 {

@@ -31,6 +31,10 @@ class Request;
                                      std::string_view type,
                                      std::string_view text);
 
+// Sends headers and body; what to finalize the request with.
+[[nodiscard]] ngx_int_t send_response(ngx_http_request_t* r, ngx_uint_t status,
+                                      ngx_chain_t* body);
+
 // {"response": ..., "source": ...}
 [[nodiscard]] std::string answer_json(std::string_view text, bool hit);
 

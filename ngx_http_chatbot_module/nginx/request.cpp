@@ -227,12 +227,7 @@ void Request::send_models()
     }
 
     answered = true;
-    r_->headers_out.status = NGX_HTTP_OK;
-    auto rc = ngx_http_send_header(r_);
-    if (rc == NGX_OK && !r_->header_only) {
-        rc = ngx_http_output_filter(r_, body);
-    }
-    ngx_http_finalize_request(r_, rc);
+    ngx_http_finalize_request(r_, send_response(r_, NGX_HTTP_OK, body));
 }
 
 void Request::start(std::string_view body)
@@ -561,13 +556,7 @@ ngx_int_t Request::send_answer(const Answer& answer)
     }
 
     r_->disable_not_modified = 1;  // no If-Match makes a 412 of an answer
-    r_->headers_out.status = NGX_HTTP_OK;
-    auto rc = ngx_http_send_header(r_);
-    if (rc == NGX_ERROR || rc > NGX_OK || r_->header_only) {
-        return rc;
-    }
-
-    return ngx_http_output_filter(r_, body);
+    return send_response(r_, NGX_HTTP_OK, body);
 }
 
 }  // namespace chatbot

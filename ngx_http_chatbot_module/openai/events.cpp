@@ -271,20 +271,8 @@ std::string split_reply(std::string_view reply)
 std::optional<Answer> read_api_reply(std::string reply, ReplyError& error,
                                      std::string_view request)
 {
-    Json json = parse_foreign_json(reply);
+    const Json json = parse_reply(reply, error, request);
     if (!json) {
-        error.reason = "a reply that is no JSON";
-        return std::nullopt;
-    }
-    if (auto found = find_error(json.get(), request)) {
-        error = std::move(*found);
-        return std::nullopt;
-    }
-
-    const cJSON* choices = member(json.get(), "choices");
-    if (!cJSON_IsArray(choices) || !choices->child) {
-        error.reason =
-            "a reply without choices: " + read_error(0, reply).reason;
         return std::nullopt;
     }
 
@@ -301,7 +289,7 @@ std::optional<Answer> read_api_reply(std::string reply, ReplyError& error,
 
     answer.complete = !answer.text.empty();
     const cJSON* choice;
-    cJSON_ArrayForEach(choice, choices)
+    cJSON_ArrayForEach(choice, member(json.get(), "choices"))
     {
         answer.complete = answer.complete && is_complete(choice);
     }

@@ -221,26 +221,31 @@ ReplyForm form_of(std::string_view start, const char* type)
     return is_stream_type(type) ? ReplyForm::stream : ReplyForm::whole;
 }
 
-std::optional<Answer> read_reply(std::string_view body, ReplyError& error,
-                                 std::string_view request)
+Json parse_reply(std::string_view body, ReplyError& error,
+                 std::string_view request)
 {
     Json json = parse_foreign_json(body);
     if (!json) {
         error.reason = "a reply that is no JSON";
-        return std::nullopt;
-    }
-    if (auto found = find_error(json.get(), request)) {
+    } else if (auto found = find_error(json.get(), request)) {
         error = std::move(*found);
+        json.reset();
+    } else if (!first_choice(json.get())) {
+        error.reason = "a reply without choices: " + read_error(0, body).reason;
+        json.reset();
+    }
+    return json;
+}
+
+std::optional<Answer> read_reply(std::string_view body, ReplyError& error,
+                                 std::string_view request)
+{
+    const Json json = parse_reply(body, error, request);
+    if (!json) {
         return std::nullopt;
     }
 
     const cJSON* choice = first_choice(json.get());
-    if (!choice) {
-        auto said = read_error(0, body).reason;
-        error.reason = "a reply without choices: " + said;
-        return std::nullopt;
-    }
-
     const cJSON* message = member(choice, "message");
     auto refusal = string_member(message, "refusal").value_or("");
 

@@ -44,6 +44,11 @@ enum class ReplyForm { unknown, whole, stream };
 // `unknown` while it can be either.
 [[nodiscard]] ReplyForm form_of(std::string_view start, const char* type);
 
+// The JSON of a reply of status 2xx that has choices; null if it is none, and
+// `error` is set as read_reply() does.
+[[nodiscard]] Json parse_reply(std::string_view body, ReplyError& error,
+                               std::string_view request);
+
 // What a reply of status 2xx says, if it is no stream.  On failure `error` is
 // set; its status is 0 if the service did not tell of an error itself.  A
 // refusal is an answer, but not a complete one.  `request` as in read_error().
