@@ -144,7 +144,7 @@ ok(wait_for { -e $rejected && 3 == (() = read_file($rejected) =~ /\n/g) },
 
 $postgres->sql('alter table request_logs drop constraint c');
 my ($command) = read_file("$FindBin::Bin/../README.md")
-	=~ /^    \$ (mv .*rejected\.jsonl.*)$/m;
+	=~ /^\$ (mv .*rejected\.jsonl.*)$/m;
 is(system("cd $journal && $command"), 0, $command);
 arrived(qr/forbidden/, 3, 'taken in again');
 ok(wait_for { !glob "$journal/*again*" }, 'and gone');
@@ -166,7 +166,7 @@ is(status(ask('new directory')), 200, 'answered');
 $postgres->start;
 arrived(qr/new directory/, 1, 'the new one is shipped');
 my ($move) = read_file("$FindBin::Bin/../README.md")
-	=~ /^    \$ (mv .*old-journal.*)$/m;
+	=~ /^\$ (mv .*old-journal.*)$/m;
 $move =~ s{(?:old|new)-journal}{$moved->dir . '/' . substr $&, 0, 3}ge;
 is(system($move), 0, 'moved');
 arrived(qr/old directory/, 1, 'and so is the old one');

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
 # Which folder may include what, besides the standard library and itself; the
-# table in README.md shows the same.
+# table in ngx_http_chatbot_module/README.md shows the same.
 
 use warnings;
 use strict;

@@ -108,8 +108,8 @@ note sprintf 'image: %.0f MB, of which Debian %.0f MB',
 # a configuration of one's own: README's example
 
 my ($example) = read_file('README.md')
-	=~ /^## Example configuration\n\n((?: {4}.*\n|\n)+)/m;
-write_file('my.conf', $example =~ s/^ {4}//mgr);
+	=~ /^## Example configuration\n\n```nginx\n(.*?)^```/ms;
+write_file('my.conf', $example);
 write_file('openai.key', "sk-test\n");
 write_file('postgres.conninfo', "host=127.0.0.1 user=me\n");
 $other = docker(qw{ run -d --read-only --tmpfs /run/chatbot -v },
