@@ -217,9 +217,8 @@ bool accepts_events(std::string_view accept)
 }  // namespace
 
 Problem check_body(std::size_t size, std::string_view content_encoding,
-                   const QuestionLimits& limits)
+                   std::size_t max_size)
 {
-    auto max_size = limits.body_size();
     if (size > max_size) {
         return problem(413, "The body is longer than " +
                                 std::to_string(max_size) + " bytes.");

@@ -44,7 +44,7 @@ struct Question {
 // compressed.
 [[nodiscard]] Problem check_body(std::size_t size,
                                  std::string_view content_encoding,
-                                 const QuestionLimits& limits);
+                                 std::size_t max_size);
 
 // Takes the fields "query" and "stream" of a form.  Absent ones are left alone;
 // of several the last counts.

@@ -3,48 +3,37 @@
 #include <openssl/crypto.h>
 
 #include <algorithm>
-#include <sstream>
+#include <limits>
+#include <utility>
 
+#include "core/api_request.hpp"
+#include "nginx/endpoint.hpp"
 #include "nginx/output.hpp"
-#include "nginx/setters.hpp"
+#include "openai/events.hpp"
 #include "text/digest.hpp"
-#include "text/hex.hpp"
 #include "text/json.hpp"
+
+// The endpoint "chatbot_protocol openai": OpenAI's API, as its SDKs speak it.
 
 namespace chatbot {
 
 namespace {
 
-using Client = std::pair<std::string, Key>;
+// What a request below the location asks for.
+enum class Path { none, completions, models };
 
-// What a line of the file of clients says: NAME KEY, or NAME sha256:HEX.
-bool read_client(const std::string& line, Client& client)
+Path path_of(const ngx_http_request_t* r)
 {
-    constexpr std::string_view prefix = "sha256:";
+    auto uri = view(r->uri);
+    if (uri.ends_with("/chat/completions")) {
+        return Path::completions;
+    }
+    return uri.ends_with("/models") ? Path::models : Path::none;
+}
 
-    std::istringstream words(line);
-    std::string key;
-    std::string more;
-    if (!(words >> client.first >> key) || words >> more) {
-        return false;
-    }
-    if (!key.starts_with(prefix)) {
-        client.second = sha256(key);
-        return true;
-    }
-
-    auto digits = std::string_view(key).substr(prefix.size());
-    if (digits.size() != 2 * client.second.size()) {
-        return false;
-    }
-    for (std::size_t i = 0; i < client.second.size(); ++i) {
-        auto byte = read_hex(digits.substr(2 * i), 2);
-        if (byte < 0) {
-            return false;
-        }
-        client.second[i] = static_cast<unsigned char>(byte);
-    }
-    return true;
+ngx_uint_t method_of(Path path)
+{
+    return path == Path::models ? NGX_HTTP_GET : NGX_HTTP_POST;
 }
 
 std::string_view bearer_key(ngx_http_request_t* r)
@@ -64,61 +53,33 @@ std::string_view bearer_key(ngx_http_request_t* r)
     return value.substr(std::min(value.find_first_not_of(' '), value.size()));
 }
 
+ngx_uint_t refuse(ngx_http_request_t* r)
+{
+    auto path = path_of(r);
+    if (path == Path::none) {
+        return NGX_HTTP_NOT_FOUND;
+    }
+    if (loc_conf(r)->clients_file.data && api_client(r).empty()) {
+        return NGX_HTTP_UNAUTHORIZED;
+    }
+    return r->method & method_of(path) ? 0 : NGX_HTTP_NOT_ALLOWED;
+}
+
+// client_max_body_size is the limit.
+std::size_t body_max_size(const LocConf&)
+{
+    return std::numeric_limits<std::size_t>::max();
+}
+
 const std::vector<std::string>& names_of(const LocConf& lcf)
 {
     const auto& model = *lcf.route->model;
     return model.servers.empty() ? model.models : model.servers[0].models;
 }
 
-const char* type_of(ngx_uint_t status)
+// Checks the model that is asked for, and resolves its alias.
+Problem find_model(const LocConf& lcf, std::string& model)
 {
-    switch (status) {
-        case 401:
-            return "authentication_error";
-        case 403:
-            return "permission_error";
-        case 429:
-            return "rate_limit_error";
-        default:
-            return status < 500 ? "invalid_request_error" : "server_error";
-    }
-}
-
-std::string code_of(ngx_uint_t status)
-{
-    return status == 401   ? "invalid_api_key"
-           : status == 429 ? "rate_limit_exceeded"
-                           : "";
-}
-
-void append_or_null(std::string& out, const std::string& text)
-{
-    if (text.empty()) {
-        out += "null";
-    } else {
-        append_json(out, text);
-    }
-}
-
-}  // namespace
-
-ApiPath api_path(const ngx_http_request_t* r)
-{
-    auto uri = view(r->uri);
-    if (uri.ends_with("/chat/completions")) {
-        return ApiPath::completions;
-    }
-    return uri.ends_with("/models") ? ApiPath::models : ApiPath::none;
-}
-
-Problem read_api_question(const LocConf& lcf, std::string_view body,
-                          ApiRequest& request)
-{
-    if (auto wrong = read_api_request(body, request)) {
-        return wrong;
-    }
-
-    auto& model = request.call.model;
     auto alias =
         std::find_if(lcf.aliases.begin(), lcf.aliases.end(),
                      [&](auto& known) { return known.first == model; });
@@ -158,7 +119,84 @@ std::string models_json(const LocConf& lcf)
     return json + "]}";
 }
 
-std::string api_error_json(ngx_uint_t status, const Problem& problem)
+Problem read(ngx_http_request_t* r, std::string_view body, Wanted& wanted)
+{
+    const auto& lcf = *loc_conf(r);
+    wanted.client_name = api_client(r);
+    if (path_of(r) == Path::models) {
+        wanted.status = NGX_HTTP_OK;
+        wanted.body = models_json(lcf);
+        return {};
+    }
+
+    ApiRequest request;
+    auto wrong = read_api_request(body, request);
+    if (!wrong) {
+        wrong = find_model(lcf, request.call.model);
+    }
+    wanted.text = std::move(request.question);
+    wanted.api = std::move(request.call);
+    wanted.canonical = std::move(request.canonical);
+    wanted.form = request.stream ? AnswerForm::chunks : AnswerForm::json;
+    wanted.include_usage = request.include_usage;
+    return wrong;
+}
+
+Key key(const LocConf& lcf, const Wanted& wanted)
+{
+    return digest(
+        {"openai", wanted.canonical, wanted.api.model, lcf.key_suffix});
+}
+
+std::string_view body_of(const Answer& answer, bool, std::string&)
+{
+    return answer.reply;
+}
+
+std::string_view stream_of(const Answer& answer, std::string& made)
+{
+    if (!answer.events.empty()) {
+        return answer.events;
+    }
+    if (answer.reply.empty()) {
+        return answer.text;  // of a flight that failed: its events by then
+    }
+    made = split_reply(answer.reply);
+    return made;
+}
+
+const char* type_of(ngx_uint_t status)
+{
+    switch (status) {
+        case 401:
+            return "authentication_error";
+        case 403:
+            return "permission_error";
+        case 429:
+            return "rate_limit_error";
+        default:
+            return status < 500 ? "invalid_request_error" : "server_error";
+    }
+}
+
+std::string code_of(ngx_uint_t status)
+{
+    return status == 401   ? "invalid_api_key"
+           : status == 429 ? "rate_limit_exceeded"
+                           : "";
+}
+
+void append_or_null(std::string& out, const std::string& text)
+{
+    if (text.empty()) {
+        out += "null";
+    } else {
+        append_json(out, text);
+    }
+}
+
+// {"error": {"message", "type", "param", "code"}}
+std::string write_error(ngx_uint_t status, const Problem& problem)
 {
     const auto& code = problem.code.empty() ? code_of(status) : problem.code;
     std::string json = "{\"error\": {\"message\": ";
@@ -173,11 +211,46 @@ std::string api_error_json(ngx_uint_t status, const Problem& problem)
     return json + "}}";
 }
 
+// Whether OpenAI's SDKs are to try again.
 const char* should_retry(ngx_uint_t status)
 {
     return status == 408 || status == 409 || status == 429 || status == 503
                ? "true"
                : "false";
+}
+
+ngx_int_t add_error_headers(ngx_http_request_t* r, ngx_uint_t status)
+{
+    if (add_header(r, "x-should-retry", should_retry(status)) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    switch (status) {
+        case NGX_HTTP_UNAUTHORIZED:
+            return add_header(r, "WWW-Authenticate", "Bearer");
+        case NGX_HTTP_NOT_ALLOWED:
+            return add_header(r, "Allow",
+                              path_of(r) == Path::models ? "GET" : "POST");
+        default:
+            return NGX_OK;
+    }
+}
+
+}  // namespace
+
+const Endpoint& api_endpoint()
+{
+    static constexpr Endpoint endpoint = {
+        .refuse = refuse,
+        .body_max_size = body_max_size,
+        .read = read,
+        .key = key,
+        .body_of = body_of,
+        .stream_of = stream_of,
+        .error_type = "application/json",
+        .write_error = write_error,
+        .add_error_headers = add_error_headers,
+    };
+    return endpoint;
 }
 
 // All keys are compared, each in the same time.
@@ -196,82 +269,6 @@ std::string_view api_client(ngx_http_request_t* r)
         }
     }
     return found;
-}
-
-char* set_protocol(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
-{
-    auto& field = field_of<ngx_uint_t>(conf, cmd);
-    if (field != NGX_CONF_UNSET_UINT) {
-        return duplicate;
-    }
-
-    auto value = view(args(cf)[1]);
-    if (value != "chat" && value != "openai") {
-        return fail(cf,
-                    "invalid value \"%V\" in \"chatbot_protocol\": \"chat\" or "
-                    "\"openai\" is expected",
-                    &args(cf)[1]);
-    }
-    field = value == "chat" ? protocol_chat : protocol_openai;
-    return conf_ok;
-}
-
-char* set_clients(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
-{
-    auto& file = field_of<ngx_str_t>(conf, cmd);
-    if (file.data) {
-        return duplicate;
-    }
-
-    file = args(cf)[1];
-    if (view(file).starts_with("env:")) {
-        auto name = std::string(view(file).substr(4));
-        auto path = environment(cf, name.c_str());
-        if (!path) {
-            return conf_ok;  // nobody is a client
-        }
-        file = copy(cf->pool, *path);
-    }
-
-    std::string text;
-    if (auto rv = read_file(cf, file, text); rv != conf_ok) {
-        return rv;
-    }
-
-    auto& lcf = *static_cast<LocConf*>(static_cast<LocConfBase*>(conf));
-    std::istringstream lines(text);
-    std::string line;
-    for (int number = 1; std::getline(lines, line); ++number) {
-        auto first = line.find_first_not_of(" \t\r");
-        if (first == line.npos || line[first] == '#') {
-            continue;
-        }
-        Client client;
-        if (!read_client(line, client)) {
-            return fail(cf,
-                        "line %d of \"%V\" of \"chatbot_clients\": NAME KEY or "
-                        "NAME sha256:HEX is expected",
-                        number, &args(cf)[1]);
-        }
-        lcf.clients.push_back(std::move(client));
-    }
-    return lcf.clients.empty()
-               ? fail(cf, "no client in \"%V\" of \"chatbot_clients\"",
-                      &args(cf)[1])
-               : conf_ok;
-}
-
-char* set_alias(ngx_conf_t* cf, ngx_command_t*, void* conf)
-{
-    auto& lcf = *static_cast<LocConf*>(static_cast<LocConfBase*>(conf));
-    for (int i : {1, 2}) {
-        if (!valid_model(view(args(cf)[i]))) {
-            return fail(cf, "invalid name \"%V\" in \"chatbot_model_alias\"",
-                        &args(cf)[i]);
-        }
-    }
-    lcf.aliases.emplace_back(view(args(cf)[1]), view(args(cf)[2]));
-    return conf_ok;
 }
 
 }  // namespace chatbot

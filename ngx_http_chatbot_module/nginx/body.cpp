@@ -1,9 +1,10 @@
 #include <algorithm>
 
+#include "nginx/endpoint.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
 
-// Which bodies of requests are refused before anything is made of them.
+// Bodies of requests: which are refused before anything is made of them.
 
 namespace chatbot {
 
@@ -31,13 +32,34 @@ Problem check_body(ngx_http_request_t* r)
     auto told = static_cast<std::size_t>(
         std::max<off_t>(r->headers_in.content_length_n, 0));
     auto size = std::max(told, size_read(r));
-    auto lcf = loc_conf(r);
-    auto limits = question_limits(*lcf);
-    if (lcf->protocol == protocol_openai) {
-        limits.text_size = size;  // client_max_body_size is the limit
-    }
     return check_body(size, size > 0 ? find_header(r, "content-encoding") : "",
-                      limits);
+                      endpoint_of(r).body_max_size(*loc_conf(r)));
+}
+
+ngx_int_t read_body(ngx_http_request_t* r, std::string& body)
+{
+    auto in = r->request_body ? r->request_body->bufs : nullptr;
+
+    for (; in; in = in->next) {
+        auto buf = in->buf;
+        if (!buf->in_file) {
+            body.append(reinterpret_cast<char*>(buf->pos),
+                        static_cast<std::size_t>(buf->last - buf->pos));
+            continue;
+        }
+
+        auto size = static_cast<std::size_t>(buf->file_last - buf->file_pos);
+        auto old = body.size();
+        body.resize(old + size);
+        auto n = ngx_read_file(buf->file,
+                               reinterpret_cast<u_char*>(body.data() + old),
+                               size, buf->file_pos);
+        if (n != static_cast<ssize_t>(size)) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 }  // namespace chatbot

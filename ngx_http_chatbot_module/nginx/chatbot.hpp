@@ -19,7 +19,6 @@ extern ngx_module_t ngx_http_chatbot_module;
 #include "redis/url.hpp"
 #include "core/conductor.hpp"
 #include "core/exchange.hpp"
-#include "core/query.hpp"
 
 // What the files of the nginx layer share: the configuration, and what nginx
 // calls.
@@ -131,8 +130,6 @@ struct LocConf : LocConfBase {
 [[nodiscard]] MainConf* main_conf(ngx_cycle_t* cycle);
 [[nodiscard]] MainConf* main_conf(ngx_http_request_t* r);
 [[nodiscard]] LocConf* loc_conf(ngx_http_request_t* r);
-
-[[nodiscard]] QuestionLimits question_limits(const LocConfBase& lcf);
 
 [[nodiscard]] inline std::string_view view(const ngx_str_t& str)
 {

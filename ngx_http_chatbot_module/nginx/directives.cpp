@@ -4,7 +4,6 @@
 #include <exception>
 #include <memory>
 
-#include "nginx/api.hpp"
 #include "nginx/metrics.hpp"
 #include "nginx/setters.hpp"
 #include "nginx/upstream.hpp"

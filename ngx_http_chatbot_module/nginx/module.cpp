@@ -267,13 +267,6 @@ LocConf* loc_conf(ngx_http_request_t* r)
         ngx_http_get_module_loc_conf(r, ngx_http_chatbot_module)));
 }
 
-QuestionLimits question_limits(const LocConfBase& lcf)
-{
-    return {.text_size = lcf.query_max_size,
-            .messages = static_cast<std::size_t>(lcf.history),
-            .history_size = lcf.history_max_size};
-}
-
 ngx_str_t copy(ngx_pool_t* pool, std::string_view text)
 {
     auto data = static_cast<u_char*>(ngx_pnalloc(pool, text.size() + 1));

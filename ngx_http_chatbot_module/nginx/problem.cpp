@@ -1,14 +1,15 @@
 #include <algorithm>
 #include <exception>
 
-#include "nginx/api.hpp"
+#include "nginx/endpoint.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
 #include "text/json.hpp"
 
-// A filter that makes application/problem+json (RFC 9457) of errors in chatbot
-// locations, the module's and nginx's own alike.  It stands behind nginx's
-// error_page, so an administrator's page wins.
+// A filter that makes errors in chatbot locations what their clients
+// understand, application/problem+json (RFC 9457) or OpenAI's form: the
+// module's and nginx's own alike.  It stands behind nginx's error_page, so an
+// administrator's page wins.
 
 namespace chatbot {
 
@@ -106,31 +107,15 @@ bool is_ours(ngx_http_request_t* r, const Request* request)
     return !(request && request->answered);
 }
 
-const char* allowed_methods(ngx_http_request_t* r)
-{
-    if (loc_conf(r)->protocol == protocol_chat) {
-        return "GET, POST";
-    }
-    return api_path(r) == ApiPath::models ? "GET" : "POST";
-}
-
 ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
 {
     auto status = r->headers_out.status;
     auto retry_after_s = request.problem.retry_after_s;
 
-    if (loc_conf(r)->protocol == protocol_openai &&
-        (add_header(r, "x-should-retry", should_retry(status)) != NGX_OK ||
-         (status == NGX_HTTP_UNAUTHORIZED &&
-          add_header(r, "WWW-Authenticate", "Bearer") != NGX_OK))) {
-        return NGX_ERROR;
-    }
     if (add_headers(r, request) != NGX_OK ||
-        (status == NGX_HTTP_NOT_ALLOWED &&
-         add_header(r, "Allow", allowed_methods(r)) != NGX_OK)) {
+        endpoint_of(r).add_error_headers(r, status) != NGX_OK) {
         return NGX_ERROR;
     }
-
     return retry_after_s > 0
                ? add_header(r, "Retry-After", std::to_string(retry_after_s))
                : NGX_OK;
@@ -144,12 +129,9 @@ ngx_int_t make_problem(ngx_http_request_t* r)
     }
 
     auto status = r->headers_out.status;
-    const bool api = loc_conf(r)->protocol == protocol_openai;
-    request->problem_body =
-        api ? make_body(r, "application/json",
-                        api_error_json(status, request->problem))
-            : make_body(r, "application/problem+json",
-                        problem_json(status, request->problem.detail));
+    const auto& endpoint = endpoint_of(r);
+    request->problem_body = make_body(
+        r, endpoint.error_type, endpoint.write_error(status, request->problem));
     if (!request->problem_body || add_problem_headers(r, *request) != NGX_OK) {
         return NGX_ERROR;
     }

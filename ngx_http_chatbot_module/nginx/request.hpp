@@ -8,8 +8,8 @@
 
 #include "core/answer_names.hpp"
 #include "core/conductor.hpp"
-#include "core/query.hpp"
 #include "nginx/chatbot.hpp"
+#include "nginx/endpoint.hpp"
 #include "nginx/stream.hpp"
 #include "nginx/task.hpp"
 
@@ -56,25 +56,20 @@ public:
     ngx_chain_t* problem_body = nullptr;  // to be sent instead of nginx's
 
 private:
-    [[nodiscard]] Problem read_question(std::string_view body,
-                                        Question& question);
-    [[nodiscard]] ngx_int_t find_key(const std::vector<Message>& history,
-                                     std::optional<Key>& key) const;
-    [[nodiscard]] ngx_int_t find_client(std::string& client) const;
+    [[nodiscard]] Problem read(std::string_view body, Wanted& wanted,
+                               std::optional<Key>& key);
+    void answer_at_once(const Wanted& wanted);
     [[nodiscard]] Record record() const;
-    void start_api(std::string_view body);
-    void send_models();
-    [[nodiscard]] bool is_api() const;
-    [[nodiscard]] std::string_view text() const;
+    [[nodiscard]] std::string_view text();
     void notice_leaving();
-    void begin_stream(AnswerForm form);
+    void begin_stream(const Wanted& wanted);
     void take(const Reply& reply, CacheStatus status);
     void end_stream(const Reply& reply);
     void name_answer(const Answer& answer);
     void on_heartbeat();
     void finalize_stream();
     void log_reason(const Problem& wrong) const;
-    [[nodiscard]] ngx_int_t send_answer(const Answer& answer);
+    [[nodiscard]] ngx_int_t send(ngx_uint_t status, std::string_view json);
 
     ngx_http_request_t* const r_;
     Conductor::Seat* seat_ = nullptr;
@@ -82,7 +77,7 @@ private:
     std::optional<Event> heartbeat_;
     ngx_msec_t sent_ms_ = 0;                // when the stream last moved
     std::shared_ptr<const Answer> answer_;  // of a stream, once it is whole
-    std::string events_;                    // made of a reply in one piece
+    std::string made_;                      // of it, see Endpoint::stream_of
 };
 
 // The context of a request; null if it has none.
@@ -98,9 +93,16 @@ private:
 // The context, made if need be; null if there is no memory.
 [[nodiscard]] Request* make_request(ngx_http_request_t* r);
 
+// How many questions the request of a client has asked so far: more than one by
+// an error_page that leads to another chatbot, or by subrequests.
+[[nodiscard]] int questions_before(const ngx_http_request_t* r);
+
 // Why the body of a POST is refused: by its headers before it is read, by its
 // size after that (body.cpp).
 [[nodiscard]] Problem check_body(ngx_http_request_t* r);
+
+// The whole body of a request, which nginx may have put into a file.
+[[nodiscard]] ngx_int_t read_body(ngx_http_request_t* r, std::string& body);
 
 // When the request arrived, in milliseconds since the epoch.
 [[nodiscard]] inline std::int64_t arrival_ms(const ngx_http_request_t* r)

@@ -80,4 +80,9 @@ char* set_upstream_stream(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_abandoned(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 [[nodiscard]] const char* wrong_proxy(std::string url);
 
+// api_directives.cpp
+char* set_protocol(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+char* set_clients(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+char* set_alias(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+
 }  // namespace chatbot

@@ -31,6 +31,8 @@ public:
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
 
+    [[nodiscard]] AnswerForm form() const { return form_; }
+
     // The name of the answer, by which a client that was cut off goes on.
     void set_name(std::string name) { name_ = std::move(name); }
     [[nodiscard]] const std::string& name() const { return name_; }

@@ -209,12 +209,12 @@ void split_choice(std::string& events, const cJSON* reply, const cJSON* choice)
     }
 }
 
-// What a choice ended with that can be used again by others.
+// Whether a choice came to an end, said by the service, that makes it worth
+// keeping.
 bool is_complete(const cJSON* choice)
 {
     const auto end = string_member(choice, "finish_reason").value_or("");
-    return end == "stop" || end == "tool_calls" || end == "eos" ||
-           end == "end_turn";
+    return end == "tool_calls" || (!end.empty() && is_natural_end(end));
 }
 
 }  // namespace

@@ -107,15 +107,6 @@ bool looks_like_json(std::string_view text)
            is_one_of(in_small_letters(text), {"true", "false", "null"});
 }
 
-// A service that says nothing of the end has come to it, as the reply is
-// whole.
-bool is_natural_end(std::string_view finish_reason)
-{
-    return is_one_of(
-        in_small_letters(finish_reason),
-        {"", "stop", "eos", "eos_token", "end_turn", "stop_sequence"});
-}
-
 bool is_stream_type(const char* type)
 {
     return type && in_small_letters(type).starts_with("text/event-stream");
@@ -276,6 +267,13 @@ std::optional<Answer> conclude(Answer answer, const Ending& ending,
     answer.complete = is_natural_end(ending.finish_reason) && !ending.refused &&
                       !ending.unsure;
     return answer;
+}
+
+bool is_natural_end(std::string_view finish_reason)
+{
+    return is_one_of(
+        in_small_letters(finish_reason),
+        {"", "stop", "eos", "eos_token", "end_turn", "stop_sequence"});
 }
 
 bool is_known_end(std::string_view finish_reason)

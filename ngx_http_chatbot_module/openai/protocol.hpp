@@ -69,6 +69,10 @@ struct Ending {
                                              const Ending& ending,
                                              ReplyError& error);
 
+// Whether an answer with this finish_reason is all that the model had to say. A
+// service that says nothing of the end has come to it, as the reply is whole.
+[[nodiscard]] bool is_natural_end(std::string_view finish_reason);
+
 // Whether it is known what this finish_reason means, so that nobody need be
 // told that such answers are not kept.
 [[nodiscard]] bool is_known_end(std::string_view finish_reason);
