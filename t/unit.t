@@ -21,14 +21,14 @@ $ENV{TEST_POSTGRES} = sprintf 'host=127.0.0.1 port=%d user=postgres'
 	. ' dbname=postgres', $t->postgres->port;
 
 # GoogleTest's report, as TAP
-my $output = '';
+my ($output, $running) = ('', '');
 my $command = join ' ', $ENV{CHATBOT_VALGRIND} // (), "$build/unit_tests";
 open my $tests, '-|', "$command 2>&1"
 	or die "$command: $!";
 
 while (<$tests>) {
-	if (/^\[ RUN      \]/) {
-		$output = '';
+	if (/^\[ RUN      \] (.*)/) {
+		($output, $running) = ('', $1);
 
 	} elsif (/^\[  (     OK|FAILED |SKIPPED) \] (\w+(?:\/\w+)*\.[\w\/]+)(.*ms\))/) {
 		SKIP: {
@@ -43,6 +43,6 @@ while (<$tests>) {
 }
 
 cmp_ok(Test::More->builder->current_test, '>', 0, 'tests were run');
-ok(close $tests, 'exit status') or diag($output);
+ok(close $tests, 'exit status') or diag("$running: $output");
 
 done_testing();

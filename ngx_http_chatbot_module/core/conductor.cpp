@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 
 namespace {
@@ -28,6 +30,10 @@ Reply refusal(const char* detail, const char* reason = "")
 }  // namespace
 
 struct Conductor::Seat {
+    enum class Stage { asked, settled, recorded, answered };
+
+    void move_on(Stage next);
+
     Waiter* waiter;  // null: gone
     Record record;
     std::size_t journal;
@@ -37,7 +43,16 @@ struct Conductor::Seat {
     Flight* flight{};  // until it is settled
     CacheStatus status = CacheStatus::none;
     std::shared_ptr<const Reply> reply{};  // once it is settled
+    Stage stage = Stage::asked;
 };
+
+// Each question goes through all stages, once.
+void Conductor::Seat::move_on(Stage next)
+{
+    invariant(static_cast<int>(next) == static_cast<int>(stage) + 1,
+              "a question is not settled, recorded, answered, each once");
+    stage = next;
+}
 
 struct Conductor::Flight {
     FlightId id;
@@ -131,7 +146,8 @@ void Conductor::take_off(const Route& route, std::optional<Key> key,
     auto& flight =
         flights_.try_emplace(id, Flight{id, route, key}).first->second;
     if (route.cache_lock && key) {
-        open_.emplace(Topic{&route, *key}, &flight);
+        const bool is_new = open_.emplace(Topic{&route, *key}, &flight).second;
+        invariant(is_new, "an equal question is asked already");
     }
 
     auto& seat = seats.back();
@@ -219,6 +235,7 @@ void Conductor::settle(std::list<Seat>& seats, Reply reply)
 {
     auto shared = std::make_shared<const Reply>(std::move(reply));
     for (auto& seat : seats) {
+        seat.move_on(Seat::Stage::settled);
         seat.reply = shared;
         seat.flight = nullptr;
         if (shared->hit) {
@@ -228,11 +245,11 @@ void Conductor::settle(std::list<Seat>& seats, Reply reply)
     settled_.splice(settled_.end(), seats);
 }
 
-void Conductor::on_events(std::vector<FlightEvent> events)
+void Conductor::on_events(std::list<FlightEvent> events)
 {
     for (auto& event : events) {
         auto flight = find(event.flight);
-        if (!flight) {
+        if (!invariant(flight, "an event of a flight that has ended")) {
             continue;
         }
         if (event.kind != FlightEvent::Kind::piece) {
@@ -283,6 +300,7 @@ void Conductor::on_timer()
 {
     auto now_ms = services_.now_ms();
     auto next_ms = never;
+    invariant(timer_ms_ <= now_ms, "the timer was not set to this time");
     timer_ms_ = never;
 
     for (auto& [id, flight] : flights_) {
@@ -314,7 +332,9 @@ void Conductor::on_settle()
     write_records(settled);
 
     for (auto& seat : settled) {
-        --in_flight_;
+        seat.move_on(Seat::Stage::answered);
+        in_flight_ -=
+            invariant(in_flight_ > 0, "more is answered than was asked");
         if (auto waiter = std::exchange(seat.waiter, nullptr)) {
             waiter->on_answer(*seat.reply, seat.status);
         }
@@ -417,7 +437,8 @@ void Conductor::write_records(std::list<Seat>& settled)
         lines.clear();
     }
 
-    for (const auto& seat : settled) {
+    for (auto& seat : settled) {
+        seat.move_on(Seat::Stage::recorded);
         services_.settled(seat.record, seat.journal != Route::none);
     }
 }
@@ -443,6 +464,7 @@ void Conductor::close()
     while (!settled_.empty()) {
         on_settle();
     }
+    invariant(in_flight_ == 0, "a question has no answer at the end");
 }
 
 Conductor::Flight* Conductor::find(FlightId id)

@@ -150,7 +150,7 @@ public:
     // How many questions have no answer yet, those whose waiter left included.
     [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
 
-    void on_events(std::vector<FlightEvent> events);
+    void on_events(std::list<FlightEvent> events);
     void on_timer();
     void on_settle();
 

@@ -88,7 +88,8 @@ void Errands::on_lookup(FlightId flight, std::optional<Answer>&& found)
 void Errands::on_model(FlightEvent&& event)
 {
     auto it = errands_.find(event.flight);
-    if (it == errands_.end()) {
+    if (!invariant(it != errands_.end() && it->second.stage == Stage::asking,
+                   "an answer to what was not asked")) {
         return;
     }
 

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <span>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 namespace {
 
@@ -236,6 +238,9 @@ Metrics::Series Metrics::series(Family family, const Labels& labels)
 
 void Metrics::add(Series counter, std::uint64_t n)
 {
+    if (!invariant(counter.cell < max_cells, "a metric without a cell")) {
+        return;
+    }
     memory_.cells[worker_][counter.cell].fetch_add(n,
                                                    std::memory_order_relaxed);
 }

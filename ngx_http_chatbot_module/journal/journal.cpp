@@ -162,6 +162,9 @@ void Journal::look_at_others()
 
 bool Journal::append(std::string_view lines) noexcept
 try {
+    if (!invariant(lines.ends_with('\n'), "half a line is recorded")) {
+        return fail("half a line");
+    }
     look_after_current();
     if (current_.size != 0 && current_.size + lines.size() > segment_size_) {
         // What cannot be replaced is written on.
@@ -324,6 +327,7 @@ try {
         queue_.empty() || (current_next_ && current_.size != current_.shipped);
     const auto& segment = of_current ? current_ : queue_.front();
 
+    invariant(segment.shipped <= segment.size, "more is shipped than there is");
     shipping_ = segment.file.fd();
     return {segment.file.fd(), segment.shipped, segment.size};
 } catch (const std::exception&) {

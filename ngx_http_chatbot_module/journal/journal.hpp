@@ -63,6 +63,9 @@ public:
     // REQUIRES: reserve(bytes) returned true.
     void release(std::uint64_t bytes) noexcept;
 
+    // What is reserved and not released.
+    [[nodiscard]] std::uint64_t reserved() const { return reserved_; }
+
     // Appends whole lines with one write(2), all or nothing, and beyond
     // max_size if need be: what was let in fails only where the disk refuses.
     // A segment that somebody removed or moved is written to for a second at

@@ -468,6 +468,7 @@ void LogLane::close()
 {
     task_.pool_is_gone();
     task_.finish_now();
+    invariant(journal_.reserved() == 0, "room in the journal stays reserved");
 
     const auto until = std::chrono::steady_clock::now() + leave_time;
     while (ship_ && backoff_ms_ == 0 && !is_stopping() &&

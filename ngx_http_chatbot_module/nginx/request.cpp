@@ -7,6 +7,7 @@
 #include "nginx/endpoint.hpp"
 #include "nginx/output.hpp"
 #include "text/digest.hpp"
+#include "text/invariant.hpp"
 
 // The life of a request: its question in, its answer out, its abort.
 
@@ -215,6 +216,9 @@ void Request::on_text()
 
 void Request::on_answer(const Reply& reply, CacheStatus status)
 {
+    if (!invariant(seat_, "a request is answered that does not wait")) {
+        return;
+    }
     seat_ = nullptr;
 
     // The client left, and a post_action has the request now.

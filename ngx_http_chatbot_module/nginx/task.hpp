@@ -20,6 +20,8 @@ extern "C" {
 #include <stdexcept>
 #include <utility>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 
 // nginx hands a finished task back under a spin lock that ThreadSanitizer,
@@ -192,6 +194,7 @@ public:
             return false;
         }
 
+        invariant(!busy_, "a task is posted twice");
         busy_ = true;
         submit();
         return true;

@@ -107,6 +107,7 @@ public:
         for (auto& log : logs_) {
             log->close();
         }
+        log_violations();
     }
 
     Worker(const Worker&) = delete;

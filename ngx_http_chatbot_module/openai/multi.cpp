@@ -3,6 +3,8 @@
 #include <new>
 #include <utility>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 
 Multi::Multi(Poller& poller, long max_per_host, long max_idle, Moved moved,
@@ -25,11 +27,16 @@ Multi::Multi(Poller& poller, long max_per_host, long max_idle, Moved moved,
     set_max_per_host(max_per_host);
 }
 
-Multi::~Multi() = default;
+Multi::~Multi()
+{
+    invariant(transfers_ == 0, "a transfer outlives its multi");
+}
 
 void Multi::add(CURL* easy)
 {
-    if (curl_multi_add_handle(multi_.get(), easy) != CURLM_OK) {
+    const auto added = curl_multi_add_handle(multi_.get(), easy);
+    invariant(added != CURLM_ADDED_ALREADY, "a transfer is in two multis");
+    if (added != CURLM_OK) {
         throw std::bad_alloc();
     }
     transfers_++;
@@ -38,8 +45,11 @@ void Multi::add(CURL* easy)
 
 void Multi::remove(CURL* easy)
 {
-    curl_multi_remove_handle(multi_.get(), easy);
-    transfers_--;
+    const auto removed = curl_multi_remove_handle(multi_.get(), easy);
+    if (invariant(removed == CURLM_OK && transfers_ > 0,
+                  "a transfer is removed that was not added")) {
+        transfers_--;
+    }
 }
 
 void Multi::set_max_per_host(long max_per_host)
@@ -94,7 +104,7 @@ try {
     self.poller_.watch(socket, bits, self);
     return 0;
 } catch (const std::bad_alloc&) {
-    return -1;  // the transfers fail
+    return 0;  // it ends by its time-out: after -1, libcurl (7.88) crashes
 }
 
 int Multi::on_timer(CURLM*, long timeout_ms, void* multi) noexcept

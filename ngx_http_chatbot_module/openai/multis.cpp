@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 
 Multis::Multis(Poller& poller, std::size_t max_connections, Multi::Moved moved,
@@ -34,6 +36,8 @@ Multi* Multis::choose(const Origin& origin)
             roomy = multi;
         }
     }
+    invariant(transfers <= max_connections_,
+              "more transfers by HTTP/1.1 than there may be");
     if (transfers >= max_connections_) {
         return nullptr;
     }
@@ -43,6 +47,15 @@ Multi* Multis::choose(const Origin& origin)
         http1_.push_back(roomy);
     }
     return roomy;
+}
+
+std::size_t Multis::transfers() const
+{
+    std::size_t transfers = 0;
+    for (const auto& multi : all_) {
+        transfers += multi->transfers();
+    }
+    return transfers;
 }
 
 Multi* Multis::http2_multi(const Origin& origin)

@@ -33,6 +33,9 @@ public:
     // does not speak HTTP/2.  Null if there is no such multi.
     [[nodiscard]] Multi* http2_multi(const Origin& origin);
 
+    // Of all multis.
+    [[nodiscard]] std::size_t transfers() const;
+
     void flush();
     [[nodiscard]] Clock::time_point deadline() const;
     void on_time(Clock::time_point now);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 namespace {
 
@@ -38,8 +40,11 @@ std::optional<Targets::Choice> Targets::choose(
     }
 
     const bool trial = chosen->open;
+    const auto index = static_cast<std::size_t>(chosen - servers_.data());
+    invariant(!tried.contains(index), "a server is chosen that was tried");
+    chosen->calls++;
     chosen->trials += trial;
-    return Choice{static_cast<std::size_t>(chosen - servers_.data()), trial};
+    return Choice{index, trial};
 }
 
 bool Targets::has_other(const std::set<std::size_t>& tried,
@@ -109,6 +114,11 @@ void Targets::report(const Choice& choice, Result result, Clock::time_point now,
                      const std::string& reason)
 {
     auto& server = servers_[choice.server];
+    if (!invariant(server.calls > 0 && server.trials >= choice.trial,
+                   "the end of a call that was not begun")) {
+        return;
+    }
+    server.calls--;
     server.trials -= choice.trial;
     if (servers_.size() == 1) {
         return;

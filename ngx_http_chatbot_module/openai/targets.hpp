@@ -70,7 +70,8 @@ private:
         Clock::time_point first_fail{};
         bool open = false;
         Clock::time_point until{};  // while open: when it may be tried
-        int trials = 0;             // calls that try it
+        int calls = 0;              // chosen, and not yet reported
+        int trials = 0;             // those of them that try it
     };
 
     [[nodiscard]] static bool is_well(const Server& server,

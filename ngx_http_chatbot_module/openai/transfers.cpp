@@ -8,6 +8,7 @@
 
 #include "openai/events.hpp"
 #include "openai/protocol.hpp"
+#include "text/invariant.hpp"
 
 namespace chatbot {
 namespace {
@@ -44,9 +45,13 @@ Transfers::Transfers(Poller& poller, Resolver& resolver,
       multis_(
           poller, max_connections, [this] { on_moved(); },
           [this](CURL* easy, CURLcode code) {
-              Call* call;
+              Call* call = nullptr;
               curl_easy_getinfo(easy, CURLINFO_PRIVATE, &call);
-              ended(*call, code);
+              if (invariant(
+                      call && call->multi && call->attempt->easy.get() == easy,
+                      "a transfer ends that no call has")) {
+                  ended(*call, code);
+              }
           })
 {
 }
@@ -63,8 +68,11 @@ void Transfers::ask(ModelCall&& ask)
 {
     const auto flight = ask.flight;
     auto& targets = policy_.targets_of(*ask.settings);
-    start(calls_.try_emplace(flight, std::move(ask), targets, alarms_)
-              .first->second);
+    const auto [it, is_new] =
+        calls_.try_emplace(flight, std::move(ask), targets, alarms_);
+    if (invariant(is_new, "a flight has two calls")) {
+        start(it->second);
+    }
 }
 
 void Transfers::listen(FlightId flight)
@@ -407,7 +415,10 @@ void Transfers::finish(Call& call, Outcome&& outcome)
         }
     }
 
+    invariant(!call.choice && !call.multi, "a call ends with an attempt");
     calls_.erase(event.flight);
+    invariant(!calls_.empty() || multis_.transfers() == 0,
+              "a transfer outlives its call");
     tell_(std::move(event));
 }
 

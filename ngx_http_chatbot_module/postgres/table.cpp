@@ -5,6 +5,7 @@
 
 #include "core/record.hpp"
 #include "postgres/conninfo.hpp"
+#include "text/invariant.hpp"
 #include "text/json.hpp"
 
 namespace chatbot {
@@ -352,6 +353,7 @@ void LogPostgres::keep_witness(std::string_view line)
 void LogPostgres::finish(std::string& rejected)
 {
     const auto& triage = batch_->triage;
+    invariant(triage.finished(), "a batch is done before its lines are");
     std::string refused;
     std::string why;
     std::size_t n = 0;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 namespace {
 
@@ -114,14 +116,21 @@ void Triage::on_inserted(const Trial& trial, bool is_new, bool fast)
     }
 
     for (auto line : trial.lines) {
-        lines_[line] = State::inserted;
+        decide(line, State::inserted);
     }
-    undecided_ -= trial.lines.size();
 
     if (trial.kind == Trial::Kind::confirm) {
         confirmations_ *= 2;  // it was the table's fault
     } else if (fast && trial.lines.size() >= max_trial_ / 2) {
         max_trial_ = max_trial_ > no_limit / 2 ? no_limit : 2 * max_trial_;
+    }
+}
+
+void Triage::decide(std::size_t line, State state)
+{
+    if (invariant(lines_[line] < State::inserted, "a line is decided twice")) {
+        lines_[line] = state;
+        undecided_--;
     }
 }
 
@@ -156,8 +165,7 @@ void Triage::on_refused(const Trial& trial, Result result)
     if (trial.kind == Trial::Kind::confirm) {
         confirmations_ = 1;
         if (trial.single()) {
-            lines_[trial.lines.front()] = State::rejected;
-            undecided_--;
+            decide(trial.lines.front(), State::rejected);
         }
         return;
     }

@@ -97,6 +97,7 @@ private:
     [[nodiscard]] Trial look_for_progress();
     void on_inserted(const Trial& trial, bool is_new, bool fast);
     void on_refused(const Trial& trial, Result result);
+    void decide(std::size_t line, State state);
     void accuse_suspects();
     bool is_excused(std::size_t line) const;
 

@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,7 +15,16 @@ namespace chatbot {
 namespace {
 
 constexpr int max_events = 256;
+constexpr std::size_t max_room = 1024 * 1024;  // descriptors
 constexpr std::uint64_t wake_up = std::numeric_limits<std::uint64_t>::max();
+
+// How many descriptors there may be.
+std::size_t descriptors()
+{
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return std::min<std::size_t>(limit.rlim_cur, max_room);
+}
 
 // A descriptor that is closed may come again within one batch of events, so the
 // generation tells the old one's events from the new one's.
@@ -39,6 +49,9 @@ Epoll::Epoll()
         close(event_);
         throw std::system_error(error, std::generic_category(), "epoll");
     }
+
+    // So that watch() needs no memory.  What is not used takes addresses only.
+    entries_.reserve(descriptors());
 }
 
 Epoll::~Epoll()
@@ -51,7 +64,7 @@ void Epoll::watch(int fd, unsigned what, Watcher& who)
 {
     const auto index = static_cast<std::size_t>(fd);
     if (index >= entries_.size()) {
-        entries_.resize(std::max(index + 1, 2 * entries_.size()));
+        entries_.resize(index + 1);
     }
 
     auto& entry = entries_[index];

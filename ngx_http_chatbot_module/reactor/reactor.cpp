@@ -6,6 +6,8 @@
 #include <new>
 #include <utility>
 
+#include "text/invariant.hpp"
+
 namespace chatbot {
 namespace {
 
@@ -50,17 +52,18 @@ Reactor::~Reactor() = default;
 void Reactor::post(Errand&& errand)
 {
     const auto flight = errand.call.flight;
-    posted_.push_back({Order::Kind::errand, flight, std::move(errand)});
+    posted_.push_back({Order::Kind::errand, flight, std::move(errand),
+                       std::list<FlightEvent>(1)});
 }
 
 void Reactor::post_listen(FlightId flight)
 {
-    posted_.push_back({Order::Kind::listen, flight, {}});
+    posted_.push_back({Order::Kind::listen, flight, {}, {}});
 }
 
 void Reactor::post_cancel(FlightId flight)
 {
-    posted_.push_back({Order::Kind::cancel, flight, {}});
+    posted_.push_back({Order::Kind::cancel, flight, {}, {}});
 }
 
 void Reactor::flush()
@@ -96,6 +99,7 @@ bool Reactor::has_work() const
 bool Reactor::busy() const
 {
     return errands_.in_flight() != 0 || !orders_.empty() ||
+           !told_.events.empty() ||
            std::any_of(caches_.begin(), caches_.end(),
                        [](const auto& cache) { return cache->busy(); });
 }
@@ -123,8 +127,7 @@ try {
     std::lock_guard lock(mutex_);
     asleep_ = false;
 } catch (const std::exception&) {
-    // Without memory for events nobody can be told anything; the conductor's
-    // own deadlines end what is in flight.
+    // No memory: the next run goes on.
 }
 
 // Waits, moves what is ready, takes what is new.
@@ -177,7 +180,7 @@ void Reactor::carry_out(Order& order)
 {
     switch (order.kind) {
         case Order::Kind::errand:
-            begin(std::move(order.errand));
+            begin(order);
             return;
         case Order::Kind::listen:
             errands_.listen(order.flight);
@@ -188,13 +191,14 @@ void Reactor::carry_out(Order& order)
     }
 }
 
-void Reactor::begin(Errand&& errand)
+void Reactor::begin(Order& order)
 {
-    FlightEvent event;
-    event.flight = errand.call.flight;
+    ends_.splice(ends_.end(), order.end);
     try {
-        errands_.take(std::move(errand));
+        errands_.take(std::move(order.errand));
     } catch (const std::bad_alloc&) {
+        FlightEvent event;
+        event.flight = order.flight;
         event.problem = out_of_memory();
         tell(std::move(event));
     }
@@ -214,6 +218,8 @@ void Reactor::flush_clients()
 
 void Reactor::flush_outbox()
 {
+    invariant(ends_.size() == errands_.in_flight(),
+              "an errand has ended, but not by one event");
     append(told_.notices, transfers_.take_notices());
     for (const auto& cache : caches_) {
         append(told_.notices, cache->take_notices());
@@ -225,11 +231,14 @@ void Reactor::flush_outbox()
     bool notify;
     {
         std::lock_guard lock(mutex_);
-        append(outbox_.events, std::move(told_.events));
-        append(outbox_.notices, std::move(told_.notices));
+        outbox_.events.splice(outbox_.events.end(), told_.events);
         notify = !std::exchange(notified_, true);
+        try {
+            append(outbox_.notices, std::move(told_.notices));
+        } catch (const std::bad_alloc&) {
+            // They are told with the next.
+        }
     }
-    told_ = {};
     if (notify) {
         notify_();
     }
@@ -277,7 +286,12 @@ void Reactor::cancel(FlightId flight)
 
 void Reactor::tell(FlightEvent&& event)
 {
-    told_.events.push_back(std::move(event));
+    if (event.kind == FlightEvent::Kind::piece) {
+        told_.events.push_back(std::move(event));
+    } else if (invariant(!ends_.empty(), "an errand ends twice")) {
+        told_.events.splice(told_.events.end(), ends_, ends_.begin());
+        told_.events.back() = std::move(event);
+    }
 }
 
 }  // namespace chatbot

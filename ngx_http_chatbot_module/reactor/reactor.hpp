@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -29,6 +30,9 @@ namespace chatbot {
 // Threads:  run() on a worker thread, the rest on the event loop.  `notify` is
 //           called on the worker thread, with at most one call until the next
 //           take_events().
+// Memory:   room for the end of an errand is made by post(), so that it is told
+//           even if there is no memory by then.  Where there is none, what is
+//           in the inbox waits, and pieces are handed on later.
 // Time:     run() returns when there is nothing to do for `linger`, and after
 //           `max_run` in any case, so that a thread pool with too few threads
 //           gets slower, not stuck; within `stop_interval` once stopping().
@@ -54,7 +58,7 @@ public:
 
     // What happened since the last call, in the order it happened.
     struct Events {
-        std::vector<FlightEvent> events;
+        std::list<FlightEvent> events;
         std::vector<Notice> notices;
     };
     [[nodiscard]] Events take_events();
@@ -79,6 +83,7 @@ private:
         Kind kind;
         FlightId flight;
         Errand errand;
+        std::list<FlightEvent> end;  // of an errand: the room for it
     };
 
     std::int64_t time_s() override;
@@ -93,7 +98,7 @@ private:
     void turn(Clock::time_point until);
     void take_inbox();
     void carry_out(Order& order);
-    void begin(Errand&& errand);
+    void begin(Order& order);
     void flush_clients();
     void flush_outbox();
     [[nodiscard]] bool busy() const;
@@ -117,6 +122,7 @@ private:
     std::vector<Order> orders_;  // taken from the inbox
     std::size_t next_order_ = 0;
     Events told_;
+    std::list<FlightEvent> ends_;  // room for those to come
     Epoll epoll_;
     ThreadedResolver resolver_;
     Errands errands_;

@@ -8,6 +8,7 @@
 
 #include "redis/value.hpp"
 #include "text/digest.hpp"
+#include "text/invariant.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -128,7 +129,8 @@ void RedisCache::on_time(Clock::time_point now)
 
 void RedisCache::on_reply(const redisReply& reply)
 {
-    if (pending_.empty()) {
+    if (!invariant(pending_.size() == connection_.owed() + 1,
+                   "a reply to a command that is not known")) {
         lose("answers nonsense");
         return;
     }

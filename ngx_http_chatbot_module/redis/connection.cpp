@@ -16,6 +16,7 @@
 #include <new>
 #include <utility>
 
+#include "text/invariant.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -85,6 +86,9 @@ RedisConnection::~RedisConnection()
 
 void RedisConnection::open()
 {
+    if (!invariant(!is_open(), "a connection is opened twice")) {
+        close();
+    }
     reader_.reset(redisReaderCreate());
     if (!reader_) {
         throw std::bad_alloc();
@@ -122,6 +126,7 @@ void RedisConnection::close()
     next_address_ = 0;
     out_.clear();
     sent_ = 0;
+    owed_ = 0;
 }
 
 void RedisConnection::close_socket()
@@ -136,6 +141,8 @@ void RedisConnection::close_socket()
 
 void RedisConnection::send(std::initializer_list<std::string_view> command)
 {
+    invariant(is_open(), "a command for a connection that is closed");
+    owed_++;
     out_ += '*' + std::to_string(command.size()) + "\r\n";
     for (auto word : command) {
         out_ += '$' + std::to_string(word.size()) + "\r\n";
@@ -434,7 +441,7 @@ void RedisConnection::take_replies()
         const std::unique_ptr<redisReply, FreeReply> reply(
             static_cast<redisReply*>(read));
 
-        if (status != REDIS_OK ||
+        if (status != REDIS_OK || (reply && owed_ == 0) ||
             (!reply && reader_->len - reader_->pos > max_reply_size)) {
             lose("answers nonsense");
             return;
@@ -442,6 +449,7 @@ void RedisConnection::take_replies()
         if (!reply) {
             return;
         }
+        owed_--;
         owner_.on_reply(*reply);
     }
 }

@@ -51,13 +51,17 @@ public:
     void close();
     [[nodiscard]] bool is_open() const { return stage_ != Stage::closed; }
 
-    // Appends a command; flush() sends what was appended, as soon as there is a
+    // Appends a command, which one on_reply() or the loss of the connection
+    // answers; flush() sends what was appended, as soon as there is a
     // connection.  REQUIRES: is_open().
     void send(std::initializer_list<std::string_view> command);
     void flush();
 
     // Bytes that Redis has not taken yet.
     [[nodiscard]] std::size_t unsent() const { return out_.size() - sent_; }
+
+    // Commands without a reply.
+    [[nodiscard]] std::size_t owed() const { return owed_; }
 
     static constexpr std::size_t max_reply_size = 16 * 1024 * 1024;
 
@@ -108,6 +112,7 @@ private:
     std::unique_ptr<redisReader, FreeReader> reader_;
     std::string out_;
     std::size_t sent_ = 0;
+    std::size_t owed_ = 0;
 };
 
 }  // namespace chatbot

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <list>
 #include <map>
 #include <optional>
 #include <set>
@@ -323,7 +324,7 @@ public:
 
     World& world_;
     std::deque<Order> inbox;
-    std::vector<FlightEvent> outbox;
+    std::list<FlightEvent> outbox;
     std::map<FlightId, Call> calls;
     CacheHealth health;
     Errands errands{*this};

@@ -77,7 +77,7 @@ protected:
             event.answer.text = text;
             event.ttl_s = kind == FlightEvent::Kind::hit ? 3540 : 0;
         }
-        std::vector<FlightEvent> events;
+        std::list<FlightEvent> events;
         events.push_back(std::move(event));
         conductor_.on_events(std::move(events));
     }
@@ -545,7 +545,7 @@ TEST_F(ConductorTest, LongAnswersAreRecordedInPortions)
     event.flight = 1;
     event.kind = FlightEvent::Kind::answered;
     event.answer.text.assign(1024 * 1024, 'x');
-    std::vector<FlightEvent> events;
+    std::list<FlightEvent> events;
     events.push_back(std::move(event));
     log_.clear();
     conductor.on_events(std::move(events));

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <string>
 
+#include "in_production.hpp"
+
 namespace chatbot {
 namespace {
 
@@ -256,7 +258,7 @@ TEST_F(ErrandsTest, CancelDuringTheCallEndsWithTheCall)
     EXPECT_EQ(log(), " 1!502");
 }
 
-TEST_F(ErrandsTest, ResultsThatComeTooLateChangeNothing)
+TEST_F(ErrandsTest, AReplyOfTheCacheThatComesTooLateChangesNothing)
 {
     take(1);
     miss(1);
@@ -264,10 +266,20 @@ TEST_F(ErrandsTest, ResultsThatComeTooLateChangeNothing)
     hit(1, "too late");
     EXPECT_EQ(log(), "");
     answer("hello");
+    EXPECT_EQ(log(), " 1=hello set(0,1,hello,100)");
+}
+
+TEST_F(ErrandsTest, ASecondEndOfACallIsAFaultThatChangesNothing)
+{
+    InProduction production;
+    take(1);
+    miss(1);
+    answer("hello");
     log();
     answer("again");
     model(FlightEvent::Kind::piece, "x", 1);
     EXPECT_EQ(log(), "");
+    EXPECT_EQ(production.violated(), "an answer to what was not asked; ");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "fake_server.hpp"
+#include "journal/failing_call.hpp"
 
 namespace chatbot {
 namespace {
@@ -235,6 +236,35 @@ TEST_F(ReactorTest, ReturnsToThePoolThoughCallsAreOut)
     reactor_->flush();
     start();
     EXPECT_EQ(wait_for(1), " 1!499");
+}
+
+// The n-th allocation of the thread fails, n upward until a run passes
+// untouched: each errand ends in one event all the same.
+TEST_F(ReactorTest, WithoutMemoryNoEndIsLost)
+{
+    settings_.url = "http://127.0.0.1:1";  // refused
+    settings_.retries = 0;
+    stop_ = Reactor::Stop::when_done;
+
+    bool failed = true;
+    unsigned n = 0;
+    while (failed && n < 5000 && !HasFailure()) {
+        use();
+        for (FlightId flight = 1; flight <= 5; flight++) {
+            post(flight);
+        }
+        reactor_->flush();
+        {
+            const FailingCall failing(++n, FailingCall::How::out_of_memory);
+            for (int run = 0; reactor_->has_work() && run < 10; run++) {
+                reactor_->run();
+            }
+            failed = FailingCall::happened();
+        }
+        EXPECT_EQ(reactor_->take_events().events.size(), 5u) << n;
+    }
+    EXPECT_GT(n, 50u);
+    EXPECT_LT(n, 5000u);
 }
 
 }  // namespace
