@@ -33,7 +33,7 @@ Problem check_body(ngx_http_request_t* r)
         std::max<off_t>(r->headers_in.content_length_n, 0));
     auto size = std::max(told, size_read(r));
     return check_body(size, size > 0 ? find_header(r, "content-encoding") : "",
-                      endpoint_of(r).body_max_size(*loc_conf(r)));
+                      endpoint_of(*loc_conf(r)).body_max_size(*loc_conf(r)));
 }
 
 ngx_int_t read_body(ngx_http_request_t* r, std::string& body)

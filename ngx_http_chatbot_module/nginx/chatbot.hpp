@@ -110,17 +110,26 @@ struct LocConfBase {
     ngx_int_t log_refused;  // so many a second; 0: off
 };
 
+struct LocConf;
+
 // A location of a server, by the path that its name is.
 struct Location {
     std::string name;
     bool exact;
-    bool chatbot;
+    const LocConf* chatbot;  // null: it is none
+};
+
+// Which pages of other origins may use a location.
+struct Cors {
+    bool any = false;  // all of them
+    std::vector<std::string> origins;
 };
 
 struct LocConf : LocConfBase {
     const Route* route = nullptr;
     std::vector<std::pair<std::string, Key>> clients;  // SHA-256 of their keys
     std::vector<std::pair<std::string, std::string>> aliases;  // of models
+    std::optional<Cors> cors;                                  // none: not set
     bool models_listed = false;  // no other may be asked for
     std::string key_suffix;      // what a key depends on besides the question
     std::vector<Location> locations;  // of a server
@@ -160,8 +169,16 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf);
 // The content handler (request.cpp).
 ngx_int_t handler(ngx_http_request_t* r) noexcept;
 
+// Of the chatbot location that a request is for, as far as that can be told:
+// some errors, such as 414, are nginx's before it has found a location.  Null
+// if it is for none (place.cpp).
+[[nodiscard]] const LocConf* chatbot_conf(ngx_http_request_t* r);
+
 // Makes application/problem+json of errors (problem.cpp).
 void install_problem_filter();
+
+// Answers pages of other origins (cors.cpp).
+[[nodiscard]] ngx_int_t install_cors(ngx_conf_t* cf);
 
 // What clients are told of an error unless there is more to tell.
 [[nodiscard]] const char* problem_detail(ngx_uint_t status);

@@ -235,6 +235,7 @@ ngx_command_t commands[] = {
 
     CHATBOT_LOC("protocol", NGX_CONF_TAKE1, set_protocol, protocol),
     CHATBOT_LOC("clients", NGX_CONF_TAKE1, set_clients, clients_file),
+    CHATBOT_LOC("cors", NGX_CONF_1MORE, set_cors, pass),
     CHATBOT_LOC("model_alias", NGX_CONF_TAKE2, set_alias, pass),
 
     {ngx_string("chatbot_metrics"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,

@@ -2,10 +2,9 @@
 
 namespace chatbot {
 
-const Endpoint& endpoint_of(ngx_http_request_t* r)
+const Endpoint& endpoint_of(const LocConf& lcf)
 {
-    return loc_conf(r)->protocol == protocol_openai ? api_endpoint()
-                                                    : chat_endpoint();
+    return lcf.protocol == protocol_openai ? api_endpoint() : chat_endpoint();
 }
 
 Problem evaluate(ngx_http_request_t* r, ngx_http_complex_value_t* value,

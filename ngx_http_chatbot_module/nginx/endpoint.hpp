@@ -62,8 +62,8 @@ struct Endpoint {
     ngx_int_t (*add_error_headers)(ngx_http_request_t* r, ngx_uint_t status);
 };
 
-// Of the request's location.
-[[nodiscard]] const Endpoint& endpoint_of(ngx_http_request_t* r);
+// Of a location.
+[[nodiscard]] const Endpoint& endpoint_of(const LocConf& lcf);
 
 // "chatbot_protocol chat" (chat.cpp) and "openai" (api.cpp).
 [[nodiscard]] const Endpoint& chat_endpoint();

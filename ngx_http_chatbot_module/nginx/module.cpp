@@ -88,7 +88,7 @@ void* create_loc_conf(ngx_conf_t* cf)
 // So that errors from before a location was found, such as 414, can be told to
 // be a chatbot's.
 void tell_server(ngx_conf_t* cf, const ngx_http_core_loc_conf_t* clcf,
-                 bool chatbot)
+                 const LocConf* chatbot)
 {
     if (clcf->noname || clcf->lmt_excpt || !view(clcf->name).starts_with('/')) {
         return;
@@ -155,6 +155,7 @@ try {
     auto& own = *static_cast<LocConf*>(conf);
     const auto& outer = *static_cast<LocConf*>(prev);
     own.clients = own.clients.empty() ? outer.clients : own.clients;
+    own.cors = own.cors ? own.cors : outer.cors;
     own.aliases = own.aliases.empty() ? outer.aliases : own.aliases;
 
     ngx_conf_merge_uint_value(conf->protocol, prev->protocol, protocol_chat);
@@ -186,7 +187,7 @@ try {
     ngx_conf_merge_value(conf->log_refused, prev->log_refused, 0);
     ngx_conf_merge_str_value(conf->log_table, prev->log_table, "request_logs");
 
-    tell_server(cf, clcf, conf->pass.data);
+    tell_server(cf, clcf, conf->pass.data ? &own : nullptr);
     if (!conf->pass.data) {
         return conf_ok;
     }
@@ -220,7 +221,8 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
     }
 
     install_problem_filter();
-    if (install_metrics(cf) != NGX_OK || install_refused_log(cf) != NGX_OK) {
+    if (install_metrics(cf) != NGX_OK || install_refused_log(cf) != NGX_OK ||
+        install_cors(cf) != NGX_OK) {
         return NGX_ERROR;
     }
 

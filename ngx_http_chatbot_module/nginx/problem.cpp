@@ -55,45 +55,6 @@ const Text& text_of(ngx_uint_t status)
                          [=](auto& text) { return text.status == status; });
 }
 
-// The URI as it came, with whatever follows it in HTTP/1.  Of a request line
-// that is too long nginx knows no end, and before 1.25.4 its pointers are wild.
-std::string_view raw_uri(const ngx_http_request_t* r)
-{
-    auto start = r->uri_start;
-    auto end = r->uri_end;
-
-    if (r->http_version < NGX_HTTP_VERSION_20) {
-        auto in = r->header_in;
-        if (!in || start < in->start || start > in->last) {
-            return {};
-        }
-        end = in->last;
-    }
-    return {reinterpret_cast<char*>(start),
-            static_cast<std::size_t>(end - start)};
-}
-
-// For what nginx refuses before it has found a location: until then the
-// configuration is the server's, and only that has `locations`.
-bool starts_like_a_chatbot(ngx_http_request_t* r)
-{
-    auto raw = raw_uri(r);
-    auto path =
-        r->uri.len ? view(r->uri) : raw.substr(0, raw.find_first_of("? "));
-
-    // As nginx would: the exact location, or else the longest name.
-    const Location* found = nullptr;
-    for (const auto& location : loc_conf(r)->locations) {
-        auto fits = location.exact ? path == location.name
-                                   : path.starts_with(location.name);
-        if (fits && (!found || location.exact ||
-                     location.name.size() > found->name.size())) {
-            found = &location;
-        }
-    }
-    return found && found->chatbot;
-}
-
 // nginx sets err_status when it is about to make an error page of its own.
 bool is_ours(ngx_http_request_t* r, const Request* request)
 {
@@ -101,10 +62,7 @@ bool is_ours(ngx_http_request_t* r, const Request* request)
         r->headers_out.status != r->err_status) {
         return false;
     }
-    if (!loc_conf(r)->pass.data) {
-        return starts_like_a_chatbot(r);
-    }
-    return !(request && request->answered);
+    return chatbot_conf(r) && !(request && request->answered);
 }
 
 ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
@@ -113,7 +71,7 @@ ngx_int_t add_problem_headers(ngx_http_request_t* r, const Request& request)
     auto retry_after_s = request.problem.retry_after_s;
 
     if (add_headers(r, request) != NGX_OK ||
-        endpoint_of(r).add_error_headers(r, status) != NGX_OK) {
+        endpoint_of(*chatbot_conf(r)).add_error_headers(r, status) != NGX_OK) {
         return NGX_ERROR;
     }
     return retry_after_s > 0
@@ -129,7 +87,7 @@ ngx_int_t make_problem(ngx_http_request_t* r)
     }
 
     auto status = r->headers_out.status;
-    const auto& endpoint = endpoint_of(r);
+    const auto& endpoint = endpoint_of(*chatbot_conf(r));
     request->problem_body = make_body(
         r, endpoint.error_type, endpoint.write_error(status, request->problem));
     if (!request->problem_body || add_problem_headers(r, *request) != NGX_OK) {

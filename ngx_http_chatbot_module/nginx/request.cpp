@@ -51,7 +51,7 @@ ngx_int_t refuse(ngx_http_request_t* r, Problem problem)
 
 ngx_int_t handler(ngx_http_request_t* r) noexcept
 try {
-    if (auto status = endpoint_of(r).refuse(r)) {
+    if (auto status = endpoint_of(*loc_conf(r)).refuse(r)) {
         return static_cast<ngx_int_t>(status);
     }
 
@@ -79,7 +79,7 @@ Request::~Request()
 Problem Request::read(std::string_view body, Wanted& wanted,
                       std::optional<Key>& key)
 {
-    const auto& endpoint = endpoint_of(r_);
+    const auto& endpoint = endpoint_of(*loc_conf(r_));
     if (auto wrong = endpoint.read(r_, body, wanted)) {
         return wrong;
     }
@@ -240,8 +240,9 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
     } else {
         std::string made;
         ngx_http_finalize_request(
-            r_, send(NGX_HTTP_OK,
-                     endpoint_of(r_).body_of(*reply.answer, hit, made)));
+            r_,
+            send(NGX_HTTP_OK,
+                 endpoint_of(*loc_conf(r_)).body_of(*reply.answer, hit, made)));
     }
 
     // `this` may be gone.
@@ -270,8 +271,10 @@ void Request::end_stream(const Reply& reply)
     answer_ = reply.answer;
     if (reply.problem) {
         log_reason(reply.problem);
-        stream_->end_problem(endpoint_of(r_).write_error(
-            static_cast<ngx_uint_t>(reply.problem.status), reply.problem));
+        stream_->end_problem(
+            endpoint_of(*loc_conf(r_))
+                .write_error(static_cast<ngx_uint_t>(reply.problem.status),
+                             reply.problem));
     } else {
         if (stream_->form() == AnswerForm::events) {
             name_answer(*answer_);
@@ -312,7 +315,8 @@ std::string_view Request::text()
     if (!answer_) {
         return {};
     }
-    return made_.empty() ? endpoint_of(r_).stream_of(*answer_, made_) : made_;
+    return made_.empty() ? endpoint_of(*loc_conf(r_)).stream_of(*answer_, made_)
+                         : made_;
 }
 
 void Request::on_heartbeat()

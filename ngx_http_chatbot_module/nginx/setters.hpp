@@ -85,4 +85,7 @@ char* set_protocol(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_clients(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_alias(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 
+// cors.cpp
+char* set_cors(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+
 }  // namespace chatbot
