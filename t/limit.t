@@ -47,6 +47,17 @@ like(header($sixth, 'X-Request-ID'), qr/^[0-9a-f]{32}$/, 'request id');
 is(status(post_json({ query => 'hi' })), 429, 'POST');
 is($t->openai->calls, 2, 'the API is not asked');
 
+# what clients are told is what is configured
+
+my ($rate, $retry, $burst) = map { $conf =~ $_ ? $1 : 0 }
+	qr/zone=chat:\S+ rate=(\d+)r\/m;/, qr/\$limit_retry *\{ default (\d+);/,
+	qr/zone=chat burst=(\d+) nodelay/;
+is($retry, 60 / $rate, 'Retry-After is what the rate says');
+is($burst, $rate - 1, 'so is the burst');
+like($conf, qr/\$limit_text *\{ default "$rate per 1 minute";/, 'and the text');
+like($conf, qr/zone=api:\S+ rate=60r\/m;.*\$api_retry \{ 429 1; \}/s,
+	'those of the API, too');
+
 # another client
 
 my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.2',
@@ -91,5 +102,13 @@ like($log,
 like($log, qr{"GET /chat" 429 .* "-?"$}m,
 	'access log, limited');
 unlike($log, qr/health/, 'access log, no /health');
+
+# the error log
+
+my $errors = $t->error_log;
+like($errors, qr{\[notice\].* limiting requests.* request: "GET /chat", host:},
+	'error log, limited');
+unlike($errors =~ s/.*\[info\].*//gr, qr/query=|France/,
+	'error log, no question at the level that is shipped');
 
 done_testing();

@@ -199,4 +199,11 @@ void record_refused(const Route& route, const Record& record);
 // question.
 [[nodiscard]] ngx_int_t install_refused_log(ngx_conf_t* cf);
 
+// error_lines.cpp: has nginx's lines of the error log show no question.
+[[nodiscard]] ngx_int_t install_error_lines(ngx_conf_t* cf);
+
+// Of several handlers of a phase the last that is added is called first.
+[[nodiscard]] ngx_int_t add_phase_handler(ngx_conf_t* cf, ngx_http_phases phase,
+                                          ngx_http_handler_pt handler);
+
 }  // namespace chatbot

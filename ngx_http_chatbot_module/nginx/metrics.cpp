@@ -300,19 +300,9 @@ void count_stream(int n)
 
 ngx_int_t install_metrics(ngx_conf_t* cf)
 {
-    auto cmcf = static_cast<ngx_http_core_main_conf_t*>(
-        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
-    if (!main_conf(cf)->metrics) {
-        return NGX_OK;
-    }
-
-    auto handler = static_cast<ngx_http_handler_pt*>(
-        ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers));
-    if (!handler) {
-        return NGX_ERROR;
-    }
-    *handler = log_handler;
-    return NGX_OK;
+    return main_conf(cf)->metrics
+               ? add_phase_handler(cf, NGX_HTTP_LOG_PHASE, log_handler)
+               : NGX_OK;
 }
 
 void init_metrics(const MainConf& conf)

@@ -222,7 +222,7 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
 
     install_problem_filter();
     if (install_metrics(cf) != NGX_OK || install_refused_log(cf) != NGX_OK ||
-        install_cors(cf) != NGX_OK) {
+        install_cors(cf) != NGX_OK || install_error_lines(cf) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -244,6 +244,20 @@ ngx_http_module_t context = {
     nullptr,          nullptr,           create_loc_conf,  merge_loc_conf};
 
 }  // namespace
+
+ngx_int_t add_phase_handler(ngx_conf_t* cf, ngx_http_phases phase,
+                            ngx_http_handler_pt handler)
+{
+    auto cmcf = static_cast<ngx_http_core_main_conf_t*>(
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
+    auto added = static_cast<ngx_http_handler_pt*>(
+        ngx_array_push(&cmcf->phases[phase].handlers));
+    if (!added) {
+        return NGX_ERROR;
+    }
+    *added = handler;
+    return NGX_OK;
+}
 
 MainConf* main_conf(ngx_conf_t* cf)
 {

@@ -84,15 +84,7 @@ try {
 
 ngx_int_t install_refused_log(ngx_conf_t* cf)
 {
-    auto cmcf = static_cast<ngx_http_core_main_conf_t*>(
-        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
-    auto handler = static_cast<ngx_http_handler_pt*>(
-        ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers));
-    if (!handler) {
-        return NGX_ERROR;
-    }
-    *handler = log_handler;
-    return NGX_OK;
+    return add_phase_handler(cf, NGX_HTTP_LOG_PHASE, log_handler);
 }
 
 }  // namespace chatbot
