@@ -15,7 +15,7 @@ build_packages = g++ pkg-config nginx-dev libhiredis-dev libpq-dev libcjson-dev 
 run_packages = nginx redis-server postgresql perl ca-certificates curl
 # npm may have come with a Node.js that is not Debian's, whose npm it refuses.
 # t/style.t checks with version 14 of clang-format, which is that of Debian 12.
-test_packages = libgtest-dev chromium pgbouncer \
+test_packages = libgtest-dev chromium pgbouncer prometheus \
 	$(if $(shell command -v npm),,nodejs npm) \
 	$(if $(shell command -v python3),,python3) \
 	$(shell grep -qs 'VERSION_ID="12"' /etc/os-release && echo clang-format)

@@ -12,7 +12,8 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Chatbot;
 use Test::Chatbot::Load;
-use Test::Chatbot::Server qw/ capture read_file /;
+use Test::Chatbot::Metrics;
+use Test::Chatbot::Upstream;
 
 ###############################################################################
 
@@ -100,6 +101,17 @@ $load->wait(100)->stop;
 wait_for { $t->workers == 2 && value('chatbot_in_flight') == 0 };
 same_as_rows('a killed worker and a reload');
 
+# Redis
+
+cmp_ok(value('chatbot_redis_duration_seconds_count'), '>', 0, 'lookups');
+cmp_ok(value('chatbot_redis_duration_seconds_sum'), '>', 0, 'their time');
+$t->redis->stop;
+like(ask('without Redis'), qr/ 200 /, 'answered without Redis');
+ok(wait_for { value('chatbot_redis_up') == 0 }, 'Redis is down');
+$t->redis->start;
+ok(wait_for { value('chatbot_redis_up') == 1 },
+	'and up again, though nobody asks');
+
 # an outage
 
 my $slow = dial();
@@ -118,14 +130,7 @@ ok(wait_for { value('chatbot_postgres_up') == 1 }, 'and up again');
 same_as_rows('an outage');
 is(value('chatbot_log_oldest_seconds'), 0, 'nothing waits');
 
-SKIP: {
-	skip 'no promtool', 1 if capture('sh', '-c', 'command -v promtool') eq '';
-	my $file = $t->dir . '/metrics.txt';
-	open my $fh, '>', $file or die "$file: $!";
-	print $fh body(get('/metrics'));
-	close $fh;
-	is(capture('sh', '-c', "promtool check metrics <$file"), '', 'promtool');
-}
+promtool_agrees();
 is(status(post_json({})), 422, 'the chatbot itself');
 is(status(get('/metrics', method => 'HEAD')), 200, 'HEAD');
 $t->quit;
@@ -144,6 +149,93 @@ is(header(get('/health'), 'Cache-Control'), 'no-store', 'not to be cached');
 $postgres->start;
 ok(wait_for { status(get('/health')) == 200 }, 'well again');
 
+$ill->quit;
+
+# several servers
+
+my $one = Test::Chatbot::Upstream->new(sub { serve($_[0]{json}) });
+my $two = Test::Chatbot::Upstream->new(sub { serve($_[0]{json}, 'seed') });
+my $url = $one->url;
+my ($first_name, $second_name) =
+	map { "pair/$_ (127.0.0.1:${\($one, $two)[$_ - 1]->port}/v1)" } 1, 2;
+my $servers = <<"EOF";
+chatbot_upstream pair {
+    server $url fail_timeout=2s;
+    server ${\$two->url} fail_timeout=2s models="missing m";
+}
+chatbot_redis off;
+chatbot_postgres off;
+EOF
+my $locations = <<"EOF";
+location /chat {
+    chatbot_pass pair;
+    chatbot_model m;
+    chatbot_param seed 1;
+}
+
+location /v1/ {
+    chatbot_pass $url;
+    chatbot_protocol openai;
+    chatbot_model listed;
+    chatbot_model_alias nice listed;
+}
+
+location /open/ {
+    chatbot_pass ${\$two->url};
+    chatbot_protocol openai;
+}
+
+location = /metrics {
+    chatbot_metrics;
+}
+EOF
+my $pair = Test::Chatbot->new(http => $servers, conf => $locations)->run;
+is(breakers(), '1 0 0 1 0 0', 'closed at first');
+ask("question $_") for 1 .. 4;
+my %of = (upstream => 'pair', server => $second_name);
+is(counted('chatbot_upstream_calls_total', upstream => 'pair', model => 'm',
+	outcome => 'ok'), 4, 'by upstream and model');
+is(counted('chatbot_upstream_calls_total', %of), 2, 'and server');
+is(counted('chatbot_upstream_models_passed_over_total', %of,
+	model => 'missing'), 1, 'a model passed over');
+is(counted('chatbot_upstream_members_left_out_total', %of, model => 'm'), 1,
+	'a member left out');
+
+$one->stop;
+ask("question $_") for 5 .. 8;
+like(breakers(), qr/^0 (1 0|0 1) 1 0 0$/, 'open');
+ok(wait_for { breakers() eq '0 0 1 1 0 0' }, 'half open');
+$one->start;
+ok(wait_for { ask('again ' . $n++); breakers() eq '1 0 0 1 0 0' },
+	'closed again');
+
+# labels are names of the configuration
+
+api('/v1', 'nice');
+api('/open', 'm');
+api('/open', "secret text $_") for 1 .. 3;
+is(counted('chatbot_upstream_calls_total', upstream => $url,
+	model => 'listed'), 1, 'an alias');
+is(counted('chatbot_upstream_calls_total', upstream => $two->url,
+	model => 'm'), 1, 'a model that is configured elsewhere');
+is(counted('chatbot_upstream_calls_total', upstream => $two->url,
+	model => 'other'), 3, 'any other');
+unlike(body(get('/metrics')), qr/secret|question/, 'no text of a client');
+promtool_agrees();
+
+# a reload with another set
+
+$pair->{http} = $servers =~ s/pair/set/r;
+$pair->reload($locations =~ s/pair/set/r);
+ok(wait_for { counted('chatbot_upstream_breakers') == 2
+	&& counted('chatbot_upstream_breakers', upstream => 'set') == 2 },
+	'servers that are gone have no breaker');
+ask('of the set');
+is(counted('chatbot_upstream_calls_total', upstream => 'set'), 1, 'new names');
+cmp_ok(counted('chatbot_upstream_calls_total', upstream => 'pair'), '>', 4,
+	'and the counters of the old ones');
+$pair->quit;
+
 for ('chatbot_metrics', 'chatbot_health', 'proxy_pass http://127.0.0.1') {
 	my @both = ("$_;", 'chatbot_pass http://a;');
 	like($t->check("location / {\n" . join("\n", @$_) . "\n}"),
@@ -155,20 +247,46 @@ done_testing();
 
 ###############################################################################
 
-# A sum of all series of that name with these labels.
-sub counted {
-	my ($name, %labels) = @_;
-	my $sum = 0;
-
-	for (grep { /^\Q$name\E[{ ]/ } split /\n/, body(get('/metrics'))) {
-		my $line = $_;
-		next if grep { $line !~ /[{,]$_="\Q$labels{$_}\E"/ } keys %labels;
-		$sum += (split ' ', $line)[-1];
-	}
-	return $sum;
+# Of the servers: how many are closed, open, half open.
+sub breakers {
+	return join ' ', map {
+		my $server = $_;
+		map { counted('chatbot_upstream_breakers', server => $server,
+			state => $_) } qw/ closed open half_open /;
+	} $first_name, $second_name;
 }
 
-sub value { counted($_[0]) }
+sub api {
+	my ($prefix, $model) = @_;
+	return post_json({ model => $model, messages => [
+		{ role => 'user', content => 'hi' }] },
+		uri => "$prefix/chat/completions");
+}
+
+# Answers as a service does that lacks a model, and does not take a member.
+sub serve {
+	my ($sent, $refused) = @_;
+	my %sent = %$sent;
+
+	return failing(404, { error => { code => 'model_not_found' } })
+		if $sent{model} eq 'missing';
+	return failing(400, { error => { code => 'unsupported_parameter',
+		param => $refused } }) if $refused && exists $sent{$refused};
+	return whole(completion("by $sent{model}"));
+}
+
+sub promtool_agrees {
+	my $file = $t->dir . '/metrics.txt';
+	open my $fh, '>', $file or die "$file: $!";
+	print $fh body(get('/metrics'));
+	close $fh;
+
+	my $said = promtool("check metrics <$file");
+	SKIP: {
+		skip 'no promtool', 1 if !defined $said;
+		is($said, "= 0", 'promtool');
+	}
+}
 
 # The counters are the rows of the table.
 sub same_as_rows {
@@ -177,7 +295,9 @@ sub same_as_rows {
 
 	ok(wait_for { value('chatbot_log_backlog_bytes') == 0 },
 		"$name, nothing waits");
-	cmp_ok(counted('chatbot_log_rows_total'), '>=', $rows->(), "$name, rows");
+	# those of a killed worker are counted when another has sent them again
+	ok(wait_for { counted('chatbot_log_rows_total') >= $rows->() },
+		"$name, rows");
 	is(counted('chatbot_records_total', status => $_),
 		$postgres->sql("select count(*) from request_logs where status = '$_'"),
 		"$name, $_") for qw/ success cached error /;

@@ -72,12 +72,30 @@ try {
     return problem_of(499, "The client left.");
 }
 
+// What has changed, where that is to be counted, too.
+struct Change {
+    enum class Kind {
+        none,
+        model_passed_over,
+        member_left_out,
+        breaker_opened,
+        breaker_closed
+    };
+
+    Kind kind = Kind::none;
+    std::string server{};         // its name
+    std::string model{};          // of the first two
+    const void* group = nullptr;  // a server has a breaker in each
+    int rest_s = 0;               // breaker_opened: for how long
+};
+
 // A line for the error log.  A worker thread never logs, it hands these back.
 struct Notice {
     enum class Level { error, warn, notice };
 
     Level level;
     std::string text;  // one line, no secret
+    Change change{};
 };
 
 // Whether the process is to end at once, so that nothing is waited for any
@@ -193,6 +211,7 @@ struct CallReport {
                              // one piece; -1: none came
     int attempts = -1;       // HTTP requests
     std::string upstream{};  // the server that was asked last
+    std::string model{};     // for which model
     std::string upstream_request_id{};  // its own; visible ASCII; empty: none
 };
 

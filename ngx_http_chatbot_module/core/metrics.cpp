@@ -12,7 +12,9 @@ namespace chatbot {
 namespace {
 
 constexpr std::size_t max_workers = 64;
-constexpr std::size_t max_cells = 4096;
+constexpr std::size_t max_cells = 8192;
+constexpr std::size_t spill = 32;  // more than a series has
+constexpr std::size_t max_breakers = 128;
 constexpr std::size_t max_entries = 1024;
 constexpr std::size_t max_processes = 256;
 constexpr std::size_t max_labels = 240;  // bytes
@@ -24,6 +26,9 @@ constexpr double duration_bounds[] = {0.01,  0.02,  0.04,  0.08, 0.16,
 constexpr double token_bounds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06,
                                    0.08,  0.1,   0.25, 0.5,  0.75, 1.0,
                                    2.5,   5.0,   7.5,  10.0};
+constexpr double redis_bounds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025,
+                                   0.005,  0.01,    0.025,  0.05,  0.1,
+                                   0.25,   0.5,     1.0};
 
 struct About {
     const char* name;
@@ -44,12 +49,25 @@ constexpr About families[] = {
      "Records that PostgreSQL has taken; what was sent again counts again.",
      {}},
     {"chatbot_log_rejected_total", "Records that were set aside.", {}},
+    {"chatbot_upstream_models_passed_over_total",
+     "How often a model turned out not to be served; it is passed over for an "
+     "hour.",
+     {}},
+    {"chatbot_upstream_members_left_out_total",
+     "How often a member of the request turned out not to be taken; it is left "
+     "out for an hour.",
+     {}},
     {"gen_ai_server_request_duration_seconds",
      "From the request to its answer.", duration_bounds},
     {"gen_ai_client_operation_duration_seconds",
      "How long the model took, retries included.", duration_bounds},
     {"gen_ai_server_time_to_first_token_seconds",
      "Until the model's first text.", token_bounds},
+    {"chatbot_redis_duration_seconds", "How long Redis took for a lookup.",
+     redis_bounds},
+    {"chatbot_upstream_breakers",
+     "Workers whose breaker of a server is in that state.",
+     {}},
 };
 static_assert(std::size(families) ==
               static_cast<std::size_t>(Metrics::Family::count_));
@@ -60,7 +78,7 @@ const About& about(Metrics::Family family)
 }
 
 // A histogram has a cell for each bound, one for what is above, and the sum in
-// milliseconds.
+// microseconds.
 std::uint32_t cells_of(Metrics::Family family)
 {
     auto bounds = about(family).bounds.size();
@@ -135,31 +153,57 @@ void append_histogram(std::string& out, const About& about,
     n += counts[about.bounds.size()];
     append_value(out, name + "_bucket", with_bound("+Inf"), std::to_string(n));
     append_value(out, name + "_sum", labels,
-                 number(static_cast<double>(counts.back()) / 1000));
+                 number(static_cast<double>(counts.back()) / 1e6));
     append_value(out, name + "_count", labels, std::to_string(n));
 }
 
+constexpr std::int64_t closed = 1;  // 0: this process has no such breaker
+
+// How many breakers are in each state.
+struct Breakers {
+    int closed = 0;
+    int open = 0;
+    int half_open = 0;
+
+    void count(std::int64_t until_s, std::int64_t now_s)
+    {
+        closed += until_s == chatbot::closed;
+        open += until_s > now_s;
+        half_open += until_s > chatbot::closed && until_s <= now_s;
+    }
+
+    [[nodiscard]] int all() const { return closed + open + half_open; }
+};
+
 }  // namespace
+
+// What a process tells of itself.
+struct Metrics::Process {
+    std::atomic<int> pid;  // 0: free
+    std::atomic<std::int64_t> gauges[static_cast<int>(Gauge::count_)];
+    std::atomic<std::int64_t> breakers[max_breakers + spill];
+
+    [[nodiscard]] std::int64_t of(Gauge gauge) const
+    {
+        return gauges[static_cast<int>(gauge)];
+    }
+};
 
 // All zero at first.
 struct Metrics::Memory {
     struct Entry {
         std::atomic<bool> ready;  // the rest is written
         Family family;
-        std::uint32_t cell;
+        std::uint32_t cell;  // of a breaker: its index
         char labels[max_labels];
-    };
-
-    struct Process {
-        std::atomic<int> pid;  // 0: free
-        std::atomic<std::int64_t> gauges[static_cast<int>(Gauge::count_)];
     };
 
     std::atomic<std::uint32_t> entries_made;
     std::atomic<std::uint32_t> cells_made;
+    std::atomic<std::uint32_t> breakers_made;
     Entry entries[max_entries];
     Process processes[max_processes];
-    std::atomic<std::uint64_t> cells[max_workers][max_cells];
+    std::atomic<std::uint64_t> cells[max_workers][max_cells + spill];
 };
 
 std::size_t Metrics::size()
@@ -181,23 +225,40 @@ Metrics::Metrics(void* memory, std::size_t worker, int pid)
             break;
         }
     }
-    auto& process = memory_.processes[process_];
-    process.pid = pid;
-    for (auto& gauge : process.gauges) {
+    own().pid = pid;
+    for (auto& gauge : own().gauges) {
         gauge = 0;
+    }
+    for (auto& breaker : own().breakers) {
+        breaker = 0;
+    }
+}
+
+Metrics::Process& Metrics::own() const
+{
+    return memory_.processes[process_];
+}
+
+// Calls `use` with each entry of that family.
+template <class Use>
+void Metrics::for_each(Family family, Use use) const
+{
+    auto made = std::min<std::size_t>(memory_.entries_made, max_entries);
+    for (std::size_t i = 0; i < made; ++i) {
+        const auto& entry = memory_.entries[i];
+        if (entry.ready && entry.family == family) {
+            use(entry);
+        }
     }
 }
 
 const std::uint32_t* Metrics::find(Family family, const std::string& text) const
 {
-    auto made = std::min<std::size_t>(memory_.entries_made, max_entries);
-    for (std::size_t i = 0; i < made; ++i) {
-        const auto& entry = memory_.entries[i];
-        if (entry.ready && entry.family == family && text == entry.labels) {
-            return &entry.cell;
-        }
-    }
-    return nullptr;
+    const std::uint32_t* cell = nullptr;
+    for_each(family, [&](const auto& entry) {
+        cell = !cell && text == entry.labels ? &entry.cell : cell;
+    });
+    return cell;
 }
 
 Metrics::Series Metrics::series(Family family, const Labels& labels)
@@ -220,12 +281,15 @@ Metrics::Series Metrics::series(Family family, const Labels& labels)
         return {family, known_[{family, text}] = *cell};
     }
 
-    // The last cells are for whatever finds no room.
+    // What finds no room is counted behind them, and not shown.
+    const bool is_breaker = family == Family::breakers;
+    auto& used = is_breaker ? memory_.breakers_made : memory_.cells_made;
+    const auto room = is_breaker ? max_breakers : max_cells;
     auto n = cells_of(family);
-    auto cell = memory_.cells_made.fetch_add(n);
+    auto cell = used.fetch_add(n);
     auto index = memory_.entries_made.fetch_add(1);
-    if (cell + n > max_cells || index >= max_entries) {
-        return {family, static_cast<std::uint32_t>(max_cells) - n};
+    if (cell + n > room || index >= max_entries) {
+        return {family, static_cast<std::uint32_t>(room)};
     }
 
     auto& entry = memory_.entries[index];
@@ -245,23 +309,29 @@ void Metrics::add(Series counter, std::uint64_t n)
                                                    std::memory_order_relaxed);
 }
 
-void Metrics::observe(Series histogram, std::int64_t duration_ms)
+void Metrics::observe(Series histogram, std::chrono::microseconds duration)
 {
     auto bounds = about(histogram.family).bounds;
-    auto ms = std::max<std::int64_t>(0, duration_ms);
+    auto us = std::max<std::int64_t>(0, duration.count());
     auto bound = std::lower_bound(bounds.begin(), bounds.end(),
-                                  static_cast<double>(ms) / 1000);
+                                  static_cast<double>(us) / 1e6);
     auto bucket = static_cast<std::uint32_t>(bound - bounds.begin());
 
     add({histogram.family, histogram.cell + bucket});
     add({histogram.family, histogram.cell + cells_of(histogram.family) - 1},
-        static_cast<std::uint64_t>(ms));
+        static_cast<std::uint64_t>(us));
 }
 
 void Metrics::set(Gauge gauge, std::int64_t value)
 {
-    memory_.processes[process_].gauges[static_cast<std::size_t>(gauge)].store(
+    own().gauges[static_cast<std::size_t>(gauge)].store(
         value, std::memory_order_relaxed);
+}
+
+void Metrics::set_breaker(Series breaker, std::int64_t until_s)
+{
+    own().breakers[breaker.cell].store(std::max(until_s, closed),
+                                       std::memory_order_relaxed);
 }
 
 std::uint64_t Metrics::sum(std::uint32_t cell) const
@@ -277,18 +347,13 @@ void Metrics::write_family(std::string& out, Family family) const
 {
     std::map<std::string, Counts> all;
     const auto n = cells_of(family);
-    auto made = std::min<std::size_t>(memory_.entries_made, max_entries);
-    for (std::size_t i = 0; i < made; ++i) {
-        const auto& entry = memory_.entries[i];
-        if (!entry.ready || entry.family != family) {
-            continue;
-        }
+    for_each(family, [&](const auto& entry) {
         auto& counts = all[entry.labels];
         counts.resize(n);
         for (std::uint32_t cell = 0; cell < n; ++cell) {
             counts[cell] += sum(entry.cell + cell);
         }
-    }
+    });
 
     const auto& what = about(family);
     append_head(out, what.name, what.help,
@@ -302,29 +367,38 @@ void Metrics::write_family(std::string& out, Family family) const
     }
 }
 
-void Metrics::write_gauges(std::string& out, std::int64_t now_s,
-                           bool (*alive)(int pid)) const
+// What the others have left is free for new ones.
+std::vector<const Metrics::Process*> Metrics::alive_ones(
+    bool (*alive)(int pid)) const
 {
-    std::array<std::int64_t, static_cast<int>(Gauge::count_)> sums{};
-    std::int64_t oldest_s = now_s;
+    std::vector<const Process*> found;
     for (auto& process : memory_.processes) {
         int pid = process.pid;
-        if (pid == 0) {
-            continue;
-        }
-        if (!alive(pid)) {
+        if (pid != 0 && alive(pid)) {
+            found.push_back(&process);
+        } else {
             process.pid.compare_exchange_strong(pid, 0);
-            continue;
         }
-        for (std::size_t i = 0; i < sums.size(); ++i) {
-            sums[i] += process.gauges[i];
-        }
-        auto since =
-            process.gauges[static_cast<int>(Gauge::oldest_since_s)].load();
+    }
+    return found;
+}
+
+void Metrics::write_gauges(std::string& out, std::int64_t now_s,
+                           const std::vector<const Process*>& alive) const
+{
+    std::int64_t oldest_s = now_s;
+    for (const auto* process : alive) {
+        auto since = process->of(Gauge::oldest_since_s);
         oldest_s = since ? std::min(oldest_s, since) : oldest_s;
     }
+    const auto of = [&](Gauge gauge) {
+        std::int64_t sum = 0;
+        for (const auto* process : alive) {
+            sum += process->of(gauge);
+        }
+        return sum;
+    };
 
-    const auto of = [&](Gauge gauge) { return sums[static_cast<int>(gauge)]; };
     append_gauge(out, "chatbot_in_flight", "Questions without an answer yet.",
                  of(Gauge::in_flight));
     append_gauge(out, "chatbot_streams", "Streams to clients that are open.",
@@ -335,6 +409,10 @@ void Metrics::write_gauges(std::string& out, std::int64_t now_s,
     append_gauge(out, "chatbot_postgres_up",
                  "1 unless a worker's records wait for PostgreSQL.",
                  of(Gauge::postgres_down) == 0);
+    append_gauge(out, "chatbot_journal_writable",
+                 "1 unless a worker refuses requests, since it cannot record "
+                 "them.",
+                 of(Gauge::journal_failing) == 0);
     append_gauge(out, "chatbot_log_backlog_bytes",
                  "Records that PostgreSQL has not taken yet.",
                  of(Gauge::backlog_bytes));
@@ -343,13 +421,45 @@ void Metrics::write_gauges(std::string& out, std::int64_t now_s,
                  now_s - oldest_s);
 }
 
+// Servers that no worker has any more are left out.
+void Metrics::write_breakers(std::string& out, std::int64_t now_s,
+                             const std::vector<const Process*>& alive) const
+{
+    std::map<std::string, Breakers> all;
+    for_each(Family::breakers, [&](const auto& entry) {
+        for (const auto* process : alive) {
+            all[entry.labels].count(process->breakers[entry.cell], now_s);
+        }
+    });
+
+    const auto& what = about(Family::breakers);
+    append_head(out, what.name, what.help, "gauge");
+    for (const auto& [labels, breakers] : all) {
+        const std::pair<const char*, int> states[] = {
+            {"closed", breakers.closed},
+            {"open", breakers.open},
+            {"half_open", breakers.half_open}};
+        for (auto [state, n] : states) {
+            auto with_state = labels;
+            append_label(with_state, "state", state);
+            if (breakers.all() != 0) {
+                append_value(out, what.name, with_state, std::to_string(n));
+            }
+        }
+    }
+}
+
 void Metrics::write(std::string& out, std::int64_t now_s,
                     bool (*alive)(int pid)) const
 {
     for (std::uint32_t i = 0; i < std::size(families); ++i) {
-        write_family(out, static_cast<Family>(i));
+        if (auto family = static_cast<Family>(i); family != Family::breakers) {
+            write_family(out, family);
+        }
     }
-    write_gauges(out, now_s, alive);
+    const auto processes = alive_ones(alive);
+    write_gauges(out, now_s, processes);
+    write_breakers(out, now_s, processes);
 }
 
 void append_gauge(std::string& out, std::string_view name,

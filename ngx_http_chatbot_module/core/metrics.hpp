@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -19,7 +20,12 @@ namespace chatbot {
 // when they are read.  A series that two workers make at the same time is there
 // twice, and read as one.
 //
-// Threads:  one thread of each process; any number of processes.
+// A series keeps its cells for as long as the memory is there.  So after a
+// reload, series with labels that are configured no more stay as they are, new
+// ones are added, and equal ones go on.
+//
+// Threads:  one thread of each process; any number of processes.  add() and
+//           observe() on any thread.
 // Memory:   bounded.  Once a family has max_series, further label values are
 //           counted as "other".
 class Metrics {
@@ -35,9 +41,13 @@ public:
         records,
         rows,
         rejected,
+        models_passed_over,
+        members_left_out,
         request_duration,
         call_duration,
         first_token,
+        redis_duration,
+        breakers,  // not counted, but set by each process: see set_breaker()
         count_
     };
 
@@ -49,6 +59,7 @@ public:
         oldest_since_s,  // seconds since the epoch; 0: nothing waits
         redis_down,
         postgres_down,
+        journal_failing,
         count_
     };
 
@@ -69,8 +80,12 @@ public:
     [[nodiscard]] Series series(Family family, const Labels& labels = {});
 
     void add(Series counter, std::uint64_t n = 1);
-    void observe(Series histogram, std::int64_t duration_ms);
+    void observe(Series histogram, std::chrono::microseconds duration);
     void set(Gauge gauge, std::int64_t value);
+
+    // This process' breaker of a server: open until then, when it is half open,
+    // in seconds since the epoch; 0: closed.
+    void set_breaker(Series breaker, std::int64_t until_s);
 
     // Appends the families and gauges as text.  `alive` tells whether a process
     // is; what others told of themselves does not count.
@@ -81,13 +96,21 @@ public:
 
 private:
     struct Memory;
+    struct Process;
 
+    template <class Use>
+    void for_each(Family family, Use use) const;
     [[nodiscard]] const std::uint32_t* find(Family family,
                                             const std::string& text) const;
     [[nodiscard]] std::uint64_t sum(std::uint32_t cell) const;
+    [[nodiscard]] Process& own() const;
+    [[nodiscard]] std::vector<const Process*> alive_ones(
+        bool (*alive)(int pid)) const;
     void write_family(std::string& out, Family family) const;
     void write_gauges(std::string& out, std::int64_t now_s,
-                      bool (*alive)(int pid)) const;
+                      const std::vector<const Process*>& alive) const;
+    void write_breakers(std::string& out, std::int64_t now_s,
+                        const std::vector<const Process*>& alive) const;
 
     Memory& memory_;
     const std::size_t worker_;

@@ -12,6 +12,7 @@ extern ngx_module_t ngx_http_chatbot_module;
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,6 +55,9 @@ struct MainConf : MainConfBase {
     std::deque<Route> routes;
     std::vector<RedisSettings> caches;
     std::vector<LogTarget> logs;
+
+    // All that may be asked for.
+    std::set<std::string> model_names;
 
     // By the names of "chatbot_upstream".
     std::map<std::string, std::vector<ModelServer>> upstreams;

@@ -177,8 +177,7 @@ bool LogLane::record(std::string_view lines)
     return true;
 }
 
-// Logs what has become of the journal; returns whether it did what it should.
-bool LogLane::tell(bool done)
+void LogLane::tell_damage()
 {
     auto damage = journal_.take_damage();
     if (!damage.empty()) {
@@ -186,6 +185,15 @@ bool LogLane::tell(bool done)
                       damage.c_str());
     }
     patrol_due_ |= journal_.take_left_behind();
+}
+
+// Logs what has become of the journal; returns whether it did what it should.
+bool LogLane::tell(bool done)
+{
+    tell_damage();
+    if (auto all = metrics()) {
+        all->set(Metrics::Gauge::journal_failing, !done);
+    }
 
     if (done || (told_ms_ && ngx_current_msec - told_ms_ < tell_every_ms)) {
         return done;
@@ -228,7 +236,7 @@ void LogLane::send()
         slice_ = journal_.next_slice();
         begun_s_ = ngx_time();
     }
-    (void)tell(true);
+    tell_damage();
     search_max_ = journal_.vacancies();
     search_ = search_max_ != 0 && std::exchange(patrol_due_, false);
     if (slice_.empty() && !search_) {

@@ -75,6 +75,7 @@ public:
 
 private:
     void tell_metrics() const;
+    void tell_damage();
     bool tell(bool done);
     void linger();
     void wake_in(ngx_msec_t ms, bool hold);

@@ -180,53 +180,12 @@ try {
     if (request && request->asked) {
         auto tp = ngx_timeofday();
         auto now_ms = static_cast<std::int64_t>(tp->sec) * 1000 + tp->msec;
-        all->observe(durations_series(*all, cache), now_ms - arrival_ms(r));
+        all->observe(durations_series(*all, cache),
+                     std::chrono::milliseconds(now_ms - arrival_ms(r)));
     }
     return NGX_OK;
 } catch (const std::exception&) {  // no memory
     return NGX_OK;
-}
-
-void count_tokens(Metrics& all, const Record& record)
-{
-    const std::pair<const char*, std::int32_t> kinds[] = {
-        {"input", record.prompt_tokens},
-        {"output", record.completion_tokens},
-        {"cached", record.cached_tokens},
-        {"reasoning", record.reasoning_tokens}};
-    for (auto [kind, n] : kinds) {
-        if (n > 0) {
-            all.add(all.series(Family::tokens,
-                               {{"type", kind}, {"model", record.model}}),
-                    static_cast<std::uint64_t>(n));
-        }
-    }
-}
-
-// The question that its flight asked of the model, not one that joined it.
-void count_call(Metrics& all, const Record& record)
-{
-    const auto& call = record.call;
-    all.add(all.series(
-        Family::calls,
-        {{"upstream", call.upstream},
-         {"model", record.model},
-         {"outcome",
-          std::string_view(record.status) == "error" ? "error" : "ok"}}));
-    if (call.attempts > 1) {
-        all.add(all.series(Family::retries, {{"upstream", call.upstream}}),
-                static_cast<std::uint64_t>(call.attempts - 1));
-    }
-
-    const Metrics::Labels labels = {{"gen_ai_operation_name", "chat"},
-                                    {"gen_ai_response_model", record.model},
-                                    {"server_address", call.upstream}};
-    all.observe(all.series(Family::call_duration, labels), call.duration_ms);
-    if (call.first_byte_ms >= 0) {
-        all.observe(all.series(Family::first_token, labels),
-                    call.first_byte_ms);
-    }
-    count_tokens(all, record);
 }
 
 bool serves(ngx_conf_t* cf, ngx_http_handler_pt handler)
@@ -245,49 +204,6 @@ bool serves(ngx_conf_t* cf, ngx_http_handler_pt handler)
 Metrics* metrics()
 {
     return this_workers ? &*this_workers : nullptr;
-}
-
-void count(const Record& record, bool durable)
-{
-    auto all = metrics();
-    if (!all) {
-        return;
-    }
-
-    if (durable) {
-        static std::map<std::string, Metrics::Series, std::less<>> known;
-        auto it = known.find(record.status);
-        if (it == known.end()) {
-            it = known
-                     .emplace(record.status,
-                              all->series(Family::records,
-                                          {{"status", record.status}}))
-                     .first;
-        }
-        all->add(it->second);
-    }
-    if (std::string_view(record.cache_status) == to_string(CacheStatus::miss) &&
-        record.call.attempts > 0) {
-        count_call(*all, record);
-    }
-}
-
-void count_rows(std::string_view shipped, std::string_view rejected)
-{
-    auto all = metrics();
-    if (!all || shipped.empty()) {
-        return;
-    }
-
-    const auto lines = [](std::string_view text) {
-        return static_cast<std::uint64_t>(
-            std::count(text.begin(), text.end(), '\n'));
-    };
-    const auto out = lines(rejected);
-    all->add(all->series(Family::rows), lines(shipped) - out);
-    if (out != 0) {
-        all->add(all->series(Family::rejected), out);
-    }
 }
 
 void count_stream(int n)
@@ -311,6 +227,7 @@ void init_metrics(const MainConf& conf)
         this_workers.emplace(conf.metrics->data,
                              static_cast<std::size_t>(ngx_worker),
                              static_cast<int>(ngx_pid));
+        init_counts(conf);
     }
 }
 

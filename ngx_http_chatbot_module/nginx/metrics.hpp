@@ -1,7 +1,11 @@
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <string>
+#include <string_view>
 
+#include "core/exchange.hpp"
 #include "core/metrics.hpp"
 #include "core/record.hpp"
 #include "nginx/chatbot.hpp"
@@ -12,11 +16,20 @@ namespace chatbot {
 // for it.  Event loop only.
 [[nodiscard]] Metrics* metrics();
 
+// The names that labels may have (counts.cpp).
+void init_counts(const MainConf& conf);
+
 // What became of a question, see Conductor::Services::settled().
 void count(const Record& record, bool durable);
 
+// A state that has changed.
+void count(const Change& change);
+
 // Records that PostgreSQL has taken, and those that were set aside.
 void count_rows(std::string_view shipped, std::string_view rejected);
+
+// Counts how long lookups took, on any thread; empty if nobody asks for it.
+[[nodiscard]] std::function<void(std::chrono::microseconds)> round_trips();
 
 // One stream to a client more, or less.
 void count_stream(int n);

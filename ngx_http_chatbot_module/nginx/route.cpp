@@ -301,6 +301,18 @@ std::size_t index_of(List& list, const T& value)
     return static_cast<std::size_t>(it - list.begin());
 }
 
+void note_names(const LocConf& lcf, const ModelSettings& model,
+                std::set<std::string>& names)
+{
+    names.insert(model.models.begin(), model.models.end());
+    for (const auto& server : model.servers) {
+        names.insert(server.models.begin(), server.models.end());
+    }
+    for (const auto& [alias, name] : lcf.aliases) {
+        names.insert(name);
+    }
+}
+
 }  // namespace
 
 char* make_route(ngx_conf_t* cf, LocConf& lcf)
@@ -325,6 +337,7 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
                     "\"chatbot_log_journal off\" set "
                     "\"chatbot_postgres off\" too");
     }
+    note_names(lcf, model, mcf->model_names);
     auto known = mcf->models.size();
     auto index = index_of(mcf->models, model);
     if (model.api_key.empty() && !lcf.api_key.data && index == known) {

@@ -61,13 +61,16 @@ Reactor::Stop stop_reactor()
                          : Reactor::Stop::no;
 }
 
+constexpr ngx_msec_t probe_ms = 2000;
+
 class Worker final : public Conductor::Services {
 public:
     explicit Worker(const MainConf& conf)
         : conductor_(*this, conf.logs.size(), conf.max_in_flight),
           signal_([this] { on_signal(); }),
-          reactor_(conf.caches, max_connections(), stop_reactor,
-                   [this] { signal_.raise(); }),
+          reactor_(
+              conf.caches, max_connections(), stop_reactor,
+              [this] { signal_.raise(); }, round_trips()),
           task_(
               conf.thread_pool, [this] { reactor_.run(); },
               [this] { on_returned(); }),
@@ -79,8 +82,10 @@ public:
           settle_([this] {
               conductor_.on_settle();
               hold();
-          })
+          }),
+          probe_([this] { run_reactor(); })
     {
+        probe_.hold_worker(false);
         make_logs(conf);
         hold();
     }
@@ -219,6 +224,11 @@ private:
     void flush()
     {
         reactor_.flush();
+        run_reactor();
+    }
+
+    void run_reactor()
+    {
         if (!task_.busy()) {
             (void)task_.post();  // without a pool, ~Worker() tells the end
         }
@@ -228,6 +238,9 @@ private:
     {
         auto [events, notices] = reactor_.take_events();
         log_notices(notices);
+        for (const auto& notice : notices) {
+            count(notice.change);
+        }
         for (const auto& event : events) {
             ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
                            "chatbot event of flight %uL: %s", event.flight,
@@ -242,12 +255,17 @@ private:
         if (reactor_.has_work()) {
             (void)task_.post();
         }
+        hold();
     }
 
-    // nginx ends a worker on its way out when no timer holds it.
+    // nginx ends a worker on its way out when no timer holds it.  A Redis that
+    // is down is probed also where nobody asks anything.
     void hold()
     {
         timer_.hold_worker(conductor_.in_flight() != 0);
+        if (!reactor_.caches_up() && !probe_.timer_set()) {
+            probe_.set_timer(probe_ms);
+        }
         log_violations();
         if (auto all = metrics()) {
             all->set(Metrics::Gauge::in_flight,
@@ -264,6 +282,7 @@ private:
     Event flush_;
     Event timer_;
     Event settle_;
+    Event probe_;
 };
 
 // Not destroyed where nginx just exits, as the threads are still there.

@@ -26,7 +26,10 @@ void Knowledge::learn_missing(const ModelServer& server,
         return;
     }
     missing_[key_of(server, model)] = now + rest;
-    warn("model \"" + model + "\" is passed over for an hour: " + reason);
+    warn("model \"" + model + "\" is passed over for an hour: " + reason,
+         {.kind = Change::Kind::model_passed_over,
+          .server = server.name,
+          .model = model});
 }
 
 std::vector<std::string> Knowledge::left_out(const ModelServer& server,
@@ -55,7 +58,10 @@ void Knowledge::learn_refused(const ModelServer& server,
     }
     until = now + rest;
     warn("\"" + name + "\" is left out for model \"" + model +
-         "\" for an hour: " + reason);
+             "\" for an hour: " + reason,
+         {.kind = Change::Kind::member_left_out,
+          .server = server.name,
+          .model = model});
 }
 
 void Knowledge::warn_once(const std::string& text)
@@ -65,9 +71,10 @@ void Knowledge::warn_once(const std::string& text)
     }
 }
 
-void Knowledge::warn(std::string text)
+void Knowledge::warn(std::string text, Change&& change)
 {
-    notices_.push_back({Notice::Level::warn, std::move(text)});
+    notices_.push_back(
+        {Notice::Level::warn, std::move(text), std::move(change)});
 }
 
 }  // namespace chatbot

@@ -51,7 +51,7 @@ private:
         return {server.url, server.api_key, model};
     }
 
-    void warn(std::string text);
+    void warn(std::string text, Change&& change = {});
 
     std::vector<Notice>& notices_;
     std::map<Model, Until> missing_;

@@ -17,6 +17,25 @@ constexpr std::size_t max_name_size = 200;  // of a server, in the log
 
 }  // namespace
 
+std::vector<ModelServer> servers_of(const ModelSettings& settings)
+{
+    if (!settings.servers.empty()) {
+        return settings.servers;
+    }
+
+    const auto query = settings.url.find('?');  // it may hold a secret
+    return {{.name = settings.url.substr(0, query),
+             .url = settings.url,
+             .api_key = settings.api_key,
+             .models = settings.models,
+             .proxy = settings.proxy}};
+}
+
+std::string told_name(const ModelServer& server)
+{
+    return one_line(server.name, max_name_size);
+}
+
 Policy::Policy(std::vector<Notice>& notices)
     : notices_(notices)
 {
@@ -29,16 +48,7 @@ Targets& Policy::targets_of(const ModelSettings& settings)
         return found->second;
     }
 
-    auto servers = settings.servers;
-    if (servers.empty()) {
-        const auto query = settings.url.find('?');  // it may hold a secret
-        servers.push_back({.name = settings.url.substr(0, query),
-                           .url = settings.url,
-                           .api_key = settings.api_key,
-                           .models = settings.models,
-                           .proxy = settings.proxy});
-    }
-    return targets_.try_emplace(&settings, std::move(servers), notices_)
+    return targets_.try_emplace(&settings, servers_of(settings), notices_)
         .first->second;
 }
 
@@ -54,7 +64,7 @@ bool Policy::choose(Call& call)
         return false;
     }
 
-    call.report.upstream = one_line(call.server().name, max_name_size);
+    call.report.upstream = told_name(call.server());
     return choose_model(call);
 }
 
@@ -62,14 +72,13 @@ bool Policy::choose(Call& call)
 // to ask.
 bool Policy::choose_model(Call& call)
 {
-    const auto now = Clock::now();
-    const auto& server = call.server();
     if (call.ask.api) {
-        call.model = call.ask.api.model;
-        call.left_out = knowledge_.left_out(server, call.model, now);
+        ask_model(call, call.ask.api.model);
         return true;
     }
 
+    const auto now = Clock::now();
+    const auto& server = call.server();
     const std::string* last = nullptr;
     for (const auto& model : server.models) {
         if (call.missing.contains(model)) {
@@ -85,9 +94,15 @@ bool Policy::choose_model(Call& call)
         return false;
     }
 
-    call.model = *last;
-    call.left_out = knowledge_.left_out(server, call.model, now);
+    ask_model(call, *last);
     return true;
+}
+
+void Policy::ask_model(Call& call, const std::string& model)
+{
+    call.model = call.report.model = model;
+    call.left_out =
+        knowledge_.left_out(call.server(), call.model, Clock::now());
 }
 
 Policy::Next Policy::after(Call& call, const Outcome& outcome) noexcept

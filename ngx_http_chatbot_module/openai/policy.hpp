@@ -13,6 +13,13 @@
 
 namespace chatbot {
 
+// The servers that calls with these settings go to: one at least.
+[[nodiscard]] std::vector<ModelServer> servers_of(
+    const ModelSettings& settings);
+
+// What it is called where calls are told of.
+[[nodiscard]] std::string told_name(const ModelServer& server);
+
 // Decides where a call goes, and what comes after an attempt that has ended:
 // which server is asked for which model, how often, and when.  Does no I/O.
 //
@@ -45,6 +52,7 @@ public:
 
 private:
     bool choose_model(Call& call);
+    void ask_model(Call& call, const std::string& model);
     bool ask_without(Call& call, const Outcome& outcome);
     bool ask_other_model(Call& call, const Outcome& outcome);
     void report(Call& call, const Outcome& outcome);

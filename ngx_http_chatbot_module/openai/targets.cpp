@@ -172,20 +172,26 @@ void Targets::open(Server& server, Clock::time_point now, milliseconds rest,
     rest = std::min(rest, max_rest);
     server.until = now + rest;
     server.fails = 0;
-    notices_.push_back(
-        {Notice::Level::warn,
-         "server " + server.what.name + (again ? " still" : "") +
-             " is not asked for " +
-             std::to_string(
-                 std::chrono::ceil<std::chrono::seconds>(rest).count()) +
-             " s: " + reason});
+    const auto rest_s = std::chrono::ceil<std::chrono::seconds>(rest).count();
+    notices_.push_back({.level = Notice::Level::warn,
+                        .text = "server " + server.what.name +
+                                (again ? " still" : "") + " is not asked for " +
+                                std::to_string(rest_s) + " s: " + reason,
+                        .change = {.kind = Change::Kind::breaker_opened,
+                                   .server = server.what.name,
+                                   .group = this,
+                                   .rest_s = static_cast<int>(rest_s)}});
 }
 
 void Targets::close(Server& server)
 {
     if (std::exchange(server.open, false)) {
-        notices_.push_back({Notice::Level::notice,
-                            "server " + server.what.name + " is asked again"});
+        notices_.push_back(
+            {.level = Notice::Level::notice,
+             .text = "server " + server.what.name + " is asked again",
+             .change = {.kind = Change::Kind::breaker_closed,
+                        .server = server.what.name,
+                        .group = this}});
     }
 }
 

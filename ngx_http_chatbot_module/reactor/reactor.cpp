@@ -31,7 +31,7 @@ void append(std::vector<T>& to, std::vector<T>&& from)
 
 Reactor::Reactor(const std::vector<RedisSettings>& caches,
                  std::size_t max_connections, std::function<Stop()> stopping,
-                 std::function<void()> notify)
+                 std::function<void()> notify, RedisCache::Measure measure)
     : stopping_(std::move(stopping)),
       notify_(std::move(notify)),
       resolver_([this] { epoll_.wake(); }),
@@ -41,9 +41,11 @@ Reactor::Reactor(const std::vector<RedisSettings>& caches,
 {
     for (const auto& settings : caches) {
         caches_.push_back(std::make_unique<RedisCache>(
-            settings, epoll_, resolver_, [this](auto flight, auto&& found) {
+            settings, epoll_, resolver_,
+            [this](auto flight, auto&& found) {
                 errands_.on_lookup(flight, std::move(found));
-            }));
+            },
+            measure));
     }
 }
 

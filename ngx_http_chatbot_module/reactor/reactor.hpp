@@ -29,7 +29,7 @@ namespace chatbot {
 //
 // Threads:  run() on a worker thread, the rest on the event loop.  `notify` is
 //           called on the worker thread, with at most one call until the next
-//           take_events().
+//           take_events(); so is `measure`, with each lookup.
 // Memory:   room for the end of an errand is made by post(), so that it is told
 //           even if there is no memory by then.  Where there is none, what is
 //           in the inbox waits, and pieces are handed on later.
@@ -43,7 +43,7 @@ public:
 
     Reactor(const std::vector<RedisSettings>& caches,
             std::size_t max_connections, std::function<Stop()> stopping,
-            std::function<void()> notify);
+            std::function<void()> notify, RedisCache::Measure measure = {});
     ~Reactor();
 
     Reactor(const Reactor&) = delete;

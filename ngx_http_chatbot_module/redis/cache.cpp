@@ -38,9 +38,10 @@ std::string name_of(const Key& key)
 }  // namespace
 
 RedisCache::RedisCache(RedisSettings settings, Poller& poller,
-                       Resolver& resolver, Found found)
+                       Resolver& resolver, Found found, Measure measure)
     : settings_(std::move(settings)),
       found_(std::move(found)),
+      measure_(std::move(measure)),
       connection_(settings_, poller, resolver, *this)
 {
 }
@@ -148,6 +149,7 @@ void RedisCache::on_reply(const redisReply& reply)
         case Command::select:
             return;
         case Command::lookup:
+            measure(pending);
             on_value(pending.flight, reply);
             refuses_[0] = false;
             break;
@@ -162,6 +164,16 @@ void RedisCache::on_reply(const redisReply& reply)
     if (!lost_.empty()) {
         lost_.clear();
         tell(Notice::Level::notice, "answers again");
+    }
+}
+
+void RedisCache::measure(const Pending& pending) const
+{
+    if (measure_) {
+        const auto sent =
+            pending.deadline - std::chrono::milliseconds(settings_.timeout_ms);
+        measure_(std::chrono::duration_cast<std::chrono::microseconds>(
+            Clock::now() - sent));
     }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <optional>
@@ -25,8 +26,11 @@ public:
     // look_up().
     using Found = std::function<void(FlightId, std::optional<Answer>&&)>;
 
+    // How long a lookup took, with an answer to it.
+    using Measure = std::function<void(std::chrono::microseconds)>;
+
     RedisCache(RedisSettings settings, Poller& poller, Resolver& resolver,
-               Found found);
+               Found found, Measure measure = {});
 
     RedisCache(const RedisCache&) = delete;
     RedisCache& operator=(const RedisCache&) = delete;
@@ -71,6 +75,7 @@ private:
     void push(Command command, FlightId flight = 0);
     void on_reply(const redisReply& reply) override;
     void on_lost(const std::string& reason) override;
+    void measure(const Pending& pending) const;
     void on_value(FlightId flight, const redisReply& reply);
     void on_refusal(const Pending& pending, std::string_view error);
     static std::string describe(Command command, std::string_view error);
@@ -79,6 +84,7 @@ private:
 
     const RedisSettings settings_;
     const Found found_;
+    const Measure measure_;
     CacheHealth health_;
     std::deque<Pending> pending_;  // in the order of the replies
     bool opening_ = false;         // in connect(): a loss is a failure

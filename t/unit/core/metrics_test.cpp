@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -76,8 +77,8 @@ TEST_F(MetricsTest, AHistogramCountsUpToEachBound)
     auto metrics = worker(0, 10);
     const auto series =
         metrics.series(Family::request_duration, {{"cache", "MISS"}});
-    for (auto ms : {0, 10, 11, 90'000}) {
-        metrics.observe(series, ms);
+    for (auto us : {0, 10'000, 10'001, 90'000'000}) {
+        metrics.observe(series, std::chrono::microseconds(us));
     }
 
     const std::string name = "gen_ai_server_request_duration_seconds";
@@ -89,7 +90,7 @@ TEST_F(MetricsTest, AHistogramCountsUpToEachBound)
     EXPECT_TRUE(bucket("0.02", 3));
     EXPECT_TRUE(bucket("81.92", 3));
     EXPECT_TRUE(bucket("+Inf", 4));
-    EXPECT_TRUE(has(metrics, name + R"(_sum{cache="MISS"} 90.021)"));
+    EXPECT_TRUE(has(metrics, name + R"(_sum{cache="MISS"} 90.020001)"));
     EXPECT_TRUE(has(metrics, name + R"(_count{cache="MISS"} 4)"));
 }
 
@@ -111,6 +112,72 @@ TEST_F(MetricsTest, LabelsAreBoundedAndEscaped)
     EXPECT_TRUE(
         has(metrics, R"(chatbot_upstream_calls_total{model="other"} 1)"));
     EXPECT_LT(text(metrics).size(), 64u * 1024);
+}
+
+TEST_F(MetricsTest, BreakersAreCountedByState)
+{
+    auto first = worker(0, 10);
+    auto second = worker(1, 11);
+    auto killed = worker(2, gone);
+    const auto set = [](Metrics& metrics, const char* server, int until_s) {
+        metrics.set_breaker(
+            metrics.series(Family::breakers, {{"server", server}}), until_s);
+    };
+    const auto is = [&](const std::string& server, const std::string& state,
+                        int n) {
+        return has(first, R"(chatbot_upstream_breakers{server=")" + server +
+                              R"(",state=")" + state + "\"} " +
+                              std::to_string(n));
+    };
+
+    set(first, "a", 0);
+    set(second, "a", 1001);
+    set(first, "b", 1000);
+    set(second, "b", 1001);
+    set(killed, "a", 2000);
+    set(killed, "c", 0);
+
+    EXPECT_TRUE(is("a", "closed", 1));
+    EXPECT_TRUE(is("a", "open", 1));
+    EXPECT_TRUE(is("a", "half_open", 0));
+    EXPECT_TRUE(is("b", "closed", 0));
+    EXPECT_TRUE(is("b", "open", 1));
+    EXPECT_TRUE(is("b", "half_open", 1)) << "its time is over";
+    EXPECT_EQ(text(first).find("server=\"c\""), std::string::npos)
+        << "no worker has it";
+
+    set(second, "a", 0);
+    auto next = worker(0, 12);
+    EXPECT_TRUE(is("a", "closed", 2));
+    set(next, "a", 0);
+    EXPECT_TRUE(is("a", "closed", 3));
+}
+
+TEST_F(MetricsTest, WhatFindsNoRoomHarmsNothing)
+{
+    auto metrics = worker(0, 10);
+    for (auto family :
+         {Family::request_duration, Family::call_duration, Family::first_token,
+          Family::redis_duration, Family::breakers}) {
+        for (int i = 0; i < 200; ++i) {
+            const auto series =
+                metrics.series(family, {{"n", std::to_string(i)}});
+            if (family == Family::breakers) {
+                metrics.set_breaker(series, 0);
+            } else {
+                metrics.observe(series, std::chrono::seconds(1));
+            }
+        }
+    }
+    EXPECT_TRUE(has(
+        metrics, R"(gen_ai_server_request_duration_seconds_count{n="99"} 1)"));
+    EXPECT_TRUE(
+        has(metrics,
+            R"(gen_ai_server_request_duration_seconds_count{n="other"} 100)"));
+    EXPECT_TRUE(
+        has(metrics, R"(chatbot_redis_duration_seconds_count{n="99"} 1)"));
+    EXPECT_TRUE(
+        has(metrics, R"(chatbot_upstream_breakers{n="99",state="closed"} 1)"));
 }
 
 TEST_F(MetricsTest, WhatWaitsIsAsOldAsItsOldest)

@@ -256,6 +256,8 @@ TEST(KnowledgeTest, ForAnHour)
     EXPECT_FALSE(knowledge.is_missing(b, "m", now));
     ASSERT_EQ(notices.size(), 1u);
     EXPECT_EQ(notices[0].text, "model \"m\" is passed over for an hour: gone");
+    EXPECT_EQ(notices[0].change.kind, Change::Kind::model_passed_over);
+    EXPECT_EQ(notices[0].change.server + notices[0].change.model, "am");
 
     knowledge.learn_refused(a, "m", "seed", "no", now);
     knowledge.learn_refused(a, "m", "seed", "no", now);

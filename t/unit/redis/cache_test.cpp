@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fake_resolver.hpp"
@@ -41,12 +42,14 @@ protected:
     {
         cache_.reset();
         cache_ = std::make_unique<RedisCache>(
-            settings, epoll_, resolver_, [this](auto flight, auto&& found) {
+            settings, epoll_, resolver_,
+            [this](auto flight, auto&& found) {
                 EXPECT_TRUE(
                     found_.try_emplace(flight, found ? found->text : "-")
                         .second)
                     << "told twice";
-            });
+            },
+            [this](auto duration) { measured_.push_back(duration); });
     }
 
     // Uses a fake Redis with that script.
@@ -152,6 +155,7 @@ protected:
     std::map<FlightId, std::string> found_;
     std::unique_ptr<RedisCache> cache_;
     Clock::duration time_{};
+    std::vector<std::chrono::microseconds> measured_;  // lookups
 };
 
 // With the Redis that TEST_REDIS names: host:port or the path of its socket.
@@ -230,6 +234,20 @@ TEST_F(RealRedisTest, WrongPasswordAndDatabase)
     use(settings_);
     EXPECT_EQ(run({"k"}), "-");
     EXPECT_EQ(told(), "SELECT is refused: ERR DB index is out of range");
+}
+
+TEST_F(RedisCacheTest, MeasuresLookups)
+{
+    fake([](Peer& peer, int) {
+        peer.receive();
+        std::this_thread::sleep_for(milliseconds(20));
+        peer.send("+OK\r\n$-1\r\n-OOM command\r\n");
+        peer.left();
+    });
+    store("a", "x");
+    EXPECT_EQ(run({"k", "refused"}), "- -");
+    ASSERT_EQ(measured_.size(), 1u);
+    EXPECT_GE(measured_[0], milliseconds(20));
 }
 
 TEST_F(RedisCacheTest, SendsAllAtOnce)
