@@ -195,7 +195,7 @@ bench:
 	t/lib/install-packages $(build_packages) $(run_packages) wrk \
 		libnginx-mod-http-lua
 	$(MAKE) all
-	t/bench/run.pl
+	t/bench/hits.pl
 	t/bench/misses.pl
 	t/bench/flights.pl
 
