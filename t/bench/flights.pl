@@ -1,12 +1,13 @@
 #!/usr/bin/perl
 
 # Many calls in flight in one worker: questions to a model that takes 2 s, so
-# many at once that all are on their way together, beside direct calls.
+# many at once that all are on their way together, beside direct calls.  They
+# begin evenly over the first 2 s, as those of so many people would.
 #
 # Shown are the latency (2 s is ideal), and what a call costs the worker: CPU
 # and memory, at its peak, the client's connection included.
 #
-# Environment: FLIGHTS (100 1000 9000), SECONDS each (7), OLD_MODULE, a path.
+# Environment: FLIGHTS (100 1000 9000), SECONDS each (10), OLD_MODULE, a path.
 # 9,000 take 20,000 descriptors.
 
 use warnings;
@@ -19,7 +20,7 @@ use lib "$FindBin::Bin/../lib";
 use Test::Chatbot;
 use Test::Chatbot::Bench;
 
-my $seconds = $ENV{SECONDS} // 7;
+my $seconds = $ENV{SECONDS} // 10;
 my @flights = split ' ', $ENV{FLIGHTS} // '100 1000 9000';
 
 my $upstream = model_in_nginx();
@@ -69,9 +70,16 @@ EOT
 sub measure {
 	my ($name, $t, $flights, $script) = @_;
 
+	my $spread = <<"EOT";
+local begun = 0
+delay = function()
+	begun = begun + 1
+	return begun <= $flights and begun * 2000 / $flights or 0
+end
+EOT
 	my $memory = kib($t, 'VmRSS');
 	my %load = wrk($t, connections => $flights, seconds => $seconds,
-		script => $script);
+		script => $spread . $script);
 	diag(sprintf '%6d in flight, %-6s %6d calls: p50 %.2f s, p99 %.2f, max %.2f;'
 		. ' %4d us of CPU, %3d KiB a call', $flights, $name, $load{calls},
 		(map { $_ / 1e6 } @load{qw/ p50 p99 max /}), $load{cpu},

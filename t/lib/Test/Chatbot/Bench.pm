@@ -41,10 +41,10 @@ EOF2
 		'-d', "$opt{seconds}s", '--timeout', '60s', '-s', $file,
 		'http://127.0.0.1:' . $t->port);
 	my %load = $out =~ /(\w+)=(\d+)/g;
-	die $out if $out =~ /Non-2xx|Socket errors/ || !$load{calls};
+	die $out if $out =~ /Non-2xx|Socket errors/ || !exists $load{calls};
 
 	$load{rate} = $load{calls} / $load{us} * 1e6;
-	$load{cpu} = (cpu_us($t) - $cpu) / $load{calls};
+	$load{cpu} = (cpu_us($t) - $cpu) / ($load{calls} || 1);
 	return %load;
 }
 
