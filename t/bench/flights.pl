@@ -82,6 +82,6 @@ EOT
 		script => $spread . $script);
 	diag(sprintf '%6d in flight, %-6s %6d calls: p50 %.2f s, p99 %.2f, max %.2f;'
 		. ' %4d us of CPU, %3d KiB a call', $flights, $name, $load{calls},
-		(map { $_ / 1e6 } @load{qw/ p50 p99 max /}), $load{cpu},
+		(map { $_ / 1e6 } @load{qw/ p50 p99 max /}), $load{cpu} / ($load{calls} || 1),
 		(kib($t, 'VmHWM') - $memory) / $flights);
 }

@@ -111,7 +111,7 @@ sub show {
 
 	diag(sprintf '%4d connections, %-16s %7.0f/s %5.1f us of CPU, %s of return',
 		$connections, $name, median(map { $_->{rate} } @$these),
-		median(map { $_->{cpu} } @$these), spread('%.2f', @ratios));
+		median(map { $_->{cpu} / $_->{calls} } @$these), spread('%.2f', @ratios));
 }
 
 # Each question in turn.

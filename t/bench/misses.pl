@@ -81,7 +81,7 @@ sub measure {
 				sort keys %module);
 		next if !$round;                # it warms up
 		push @{$us{$_}}, $now{$_}{p50} for keys %now;
-		push @{$cpu{$_}}, $now{$_}{cpu} for keys %now;
+		push @{$cpu{$_}}, $now{$_}{cpu} / $now{$_}{calls} for keys %now;
 	}
 
 	my $direct = median(@{$us{direct}});

@@ -8,8 +8,9 @@ package Test::Chatbot::Bench;
 # for.  The load holds
 #     rate      requests a second
 #     calls     requests that were answered
+#     bytes     of all responses
 #     p50, p99, max   latency in microseconds
-#     cpu       microseconds of CPU a request that the workers of nginx took
+#     cpu       microseconds of CPU that the workers of nginx took
 # A response other than 2xx is fatal.
 
 use warnings;
@@ -29,9 +30,9 @@ sub wrk {
 	open my $fh, '>', $file or die "$file: $!";
 	print $fh $opt{script}, <<'EOF2';
 done = function(summary, latency, requests)
-	io.write(string.format("calls=%d us=%d p50=%d p99=%d max=%d\n",
-		summary.requests, summary.duration, latency:percentile(50),
-		latency:percentile(99), latency.max))
+	io.write(string.format("calls=%d bytes=%d us=%d p50=%d p99=%d " ..
+		"max=%d\n", summary.requests, summary.bytes, summary.duration,
+		latency:percentile(50), latency:percentile(99), latency.max))
 end
 EOF2
 	close $fh;
@@ -44,7 +45,7 @@ EOF2
 	die $out if $out =~ /Non-2xx|Socket errors/ || !exists $load{calls};
 
 	$load{rate} = $load{calls} / $load{us} * 1e6;
-	$load{cpu} = (cpu_us($t) - $cpu) / ($load{calls} || 1);
+	$load{cpu} = cpu_us($t) - $cpu;
 	return %load;
 }
 
