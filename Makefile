@@ -198,6 +198,7 @@ bench:
 	t/bench/hits.pl
 	t/bench/misses.pl
 	t/bench/flights.pl
+	t/bench/streams.pl
 
 worst:
 	t/lib/install-packages $(build_packages) $(run_packages)
