@@ -28,6 +28,12 @@ location /pirate {
     chatbot_system_prompt "You are a pirate.";
 }
 
+location /steered {
+    chatbot_pass %%API%%;
+    chatbot_system_prompt "Steered.";
+    chatbot_cache_control on;
+}
+
 location /each {
     chatbot_pass %%API%%;
     chatbot_cache_lock off;
@@ -72,6 +78,47 @@ like(ask('[delay 1 x1] [status 400 x1] failure'),
 @answers = many((request(GET => '/each?query=[delay%200.5]%20each')) x 20);
 is(count(qr/^HTTP.* 200 .*fwd=miss\r/s, @answers), 20, 'off');
 is($api->calls, 26, 'off, a call each');
+
+# chatbot_cache_control
+
+my $steered = sub {
+	my ($text, $control, %opt) = @_;
+	return request(GET => '/steered?query=' . $text =~ s/ /%20/gr, %opt,
+		headers => $control ? ["Cache-Control: $control"] : []);
+};
+my $calls = $api->calls;
+my $said = sub {
+	my $got = $t->http($steered->(@_));
+	return header($got, 'Cache-Status') =~ s/; ttl=\d+//r . ' '
+		. (json($got)->{response} =~ /answer (\d+)/ && $1 - $calls);
+};
+is($said->('it'), 'chatbot; fwd=miss 1', 'a miss');
+is($said->('it', 'no-cache'), 'chatbot; fwd=request 2', 'no-cache asks anew');
+ok((wait_for { $said->('it') eq 'chatbot; hit 2' }), 'and keeps that');
+is($said->('it', 'max-age=0'), 'chatbot; fwd=request 3', 'so does max-age=0');
+ok((wait_for { $said->('it') eq 'chatbot; hit 3' }), 'and keeps that');
+is($said->('it', 'max-age=60'), 'chatbot; hit 3', 'all else is nothing');
+is($said->('it', 'no-store'), 'chatbot; fwd=request 4', 'no-store asks anew');
+is($said->('it'), 'chatbot; hit 3', 'and keeps nothing');
+is($said->('new', 'no-store'), 'chatbot; fwd=request 5', 'no-store');
+is($said->('new'), 'chatbot; fwd=miss 6', 'kept nothing');
+like(ask('[delay 1] the same', headers => ['Cache-Control: no-cache']),
+	qr/"cache"/, 'only where it is on');
+
+# Nobody joins an older flight by no-cache, nor any by no-store.
+$calls = $api->calls;
+my $first = dial();
+print $first $steered->('[delay 1] steer');
+wait_for { $api->calls > $calls };
+@answers = many(map { $steered->('[delay 1] steer', $_) }
+	('no-cache') x 3, ('no-store') x 2);
+is($api->calls - $calls, 4, 'one call, one for all new ones, and two');
+is(count(qr/ 200 .*fwd=request\r/s, @answers), 3, 'asked for these');
+is(count(qr/ 200 .*fwd=request; collapsed\r/s, @answers), 2, 'and collapsed');
+like(join('', readline $first), qr/ 200 .*fwd=miss\r/s, 'the first');
+ok((wait_for { $postgres->sql(q{select string_agg(distinct cache_status, ' '
+	order by cache_status) from request_logs where request_text like '%steer'})
+	eq 'BYPASS COLLAPSED MISS' }), 'recorded');
 
 done_testing();
 

@@ -58,6 +58,7 @@ struct Conductor::Flight {
     FlightId id;
     const Route& route;
     std::optional<Key> key;
+    bool renews;  // does not look into the cache
     std::uint64_t deadline_ms = never;
     bool heard = false;  // the reactor was told to hand on pieces
     bool told = false;   // waiters are soon told that there is more text
@@ -77,13 +78,16 @@ Conductor::~Conductor() = default;
 
 Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
                                 std::optional<Key> key, Record record,
-                                bool stream, std::vector<Message> history,
-                                std::string client, ApiCall api) noexcept
+                                AskOptions options) noexcept
 {
+    if (options.cache == CacheUse::nothing) {
+        key.reset();
+    }
+
     std::list<Seat> seats;
     auto reserved = record.request_text.size() + answer_room;
     seats.push_back({&waiter, std::move(record), route.journal, reserved,
-                     services_.now_ms(), stream});
+                     services_.now_ms(), options.stream});
     auto& seat = seats.back();
     ++in_flight_;
 
@@ -93,20 +97,24 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
         return &seat;
     }
 
-    if (route.cache_lock && key) {
-        auto it = open_.find({&route, *key});
-        if (it != open_.end()) {
-            join(*it->second, seats);
-            return &seat;
-        }
+    auto flight = key ? find_open(route, *key, options.cache) : nullptr;
+    if (flight) {
+        join(*flight, seats);
+    } else {
+        take_off(route, key, std::move(options), seats);
     }
-
-    ModelCall call;
-    call.history = std::move(history);
-    call.client = std::move(client);
-    call.api = std::move(api);
-    take_off(route, key, std::move(call), seats);
     return &seat;
+}
+
+// Null: there is none to join.  Who wants a new answer does not join a flight
+// that may land with one that is kept.
+Conductor::Flight* Conductor::find_open(const Route& route, const Key& key,
+                                        CacheUse use)
+{
+    auto it = open_.find({&route, key});
+    return it != open_.end() && (use != CacheUse::renew || it->second->renews)
+               ? it->second
+               : nullptr;
 }
 
 // Why the request is not let in.
@@ -140,23 +148,29 @@ void Conductor::join(Flight& flight, std::list<Seat>& seats)
 }
 
 void Conductor::take_off(const Route& route, std::optional<Key> key,
-                         ModelCall call, std::list<Seat>& seats)
+                         AskOptions options, std::list<Seat>& seats)
 {
     auto id = ++last_id_;
+    const bool renews = options.cache == CacheUse::renew;
     auto& flight =
-        flights_.try_emplace(id, Flight{id, route, key}).first->second;
+        flights_.try_emplace(id, Flight{id, route, key, renews}).first->second;
     if (route.cache_lock && key) {
-        const bool is_new = open_.emplace(Topic{&route, *key}, &flight).second;
-        invariant(is_new, "an equal question is asked already");
+        // Who comes later gets the newer answer.
+        const bool is_new =
+            open_.insert_or_assign(Topic{&route, *key}, &flight).second;
+        invariant(is_new || renews, "an equal question is asked already");
     }
 
     auto& seat = seats.back();
-    seat.status = CacheStatus::miss;
+    seat.status = options.cache == CacheUse::usual ? CacheStatus::miss
+                                                   : CacheStatus::bypass;
     seat.flight = &flight;
     flight.heard = seat.stream;
 
     Errand errand;
-    errand.call = std::move(call);
+    errand.call.history = std::move(options.history);
+    errand.call.client = std::move(options.client);
+    errand.call.api = std::move(options.api);
     errand.call.flight = id;
     errand.call.settings = route.model;
     errand.call.question = seat.record.request_text;
@@ -165,6 +179,7 @@ void Conductor::take_off(const Route& route, std::optional<Key> key,
         errand.cache = route.cache;
         errand.key = *key;
         errand.cache_valid_s = route.cache_valid_s;
+        errand.look_up = !renews;
     }
 
     flight.seats.splice(flight.seats.end(), seats);

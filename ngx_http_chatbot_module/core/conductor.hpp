@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/cache_control.hpp"
 #include "core/errands.hpp"
 #include "core/exchange.hpp"
 #include "core/record.hpp"
@@ -33,6 +34,15 @@ struct Route {
     bool cancel_abandoned = false;  // a call whose last waiter left
 
     bool operator==(const Route&) const = default;
+};
+
+// How a question is asked.
+struct AskOptions {
+    bool stream = false;               // the waiter wants it piece by piece
+    CacheUse cache = CacheUse::usual;  // as far as the key allows it
+    std::vector<Message> history{};
+    std::string client{};  // as in ModelCall
+    ApiCall api{};
 };
 
 // What a waiter gets.
@@ -130,11 +140,9 @@ public:
 
     // Asks record.request_text.  `key` names equal questions; one that has none
     // is like no other.  `record` holds what is known by now.  The route
-    // outlives the conductor.  `client` is as in ModelCall.
+    // outlives the conductor.
     Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-              Record record, bool stream = false,
-              std::vector<Message> history = {}, std::string client = {},
-              ApiCall api = {}) noexcept;
+              Record record, AskOptions options = {}) noexcept;
 
     // The waiter is gone.  Its request is recorded all the same, with status
     // 499, once its flight has ended.
@@ -187,8 +195,10 @@ private:
 
     [[nodiscard]] std::optional<Reply> refuse(Seat& seat, const Route& route);
     void join(Flight& flight, std::list<Seat>& seats);
-    void take_off(const Route& route, std::optional<Key> key, ModelCall call,
-                  std::list<Seat>& seats);
+    [[nodiscard]] Flight* find_open(const Route& route, const Key& key,
+                                    CacheUse use);
+    void take_off(const Route& route, std::optional<Key> key,
+                  AskOptions options, std::list<Seat>& seats);
     void close_to_joiners(const Flight& flight);
     void land(Flight& flight, Reply reply);
     void dismiss(Flight& flight, Reply reply);

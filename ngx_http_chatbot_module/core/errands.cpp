@@ -17,9 +17,9 @@ void Errands::take(Errand&& errand)
         return;
     }
 
-    const auto cache = it->second.errand.cache;
-    if (cache == Errand::no_cache ||
-        !services_.look_up(cache, flight, it->second.errand.key)) {
+    const auto& taken = it->second.errand;
+    if (taken.cache == Errand::no_cache || !taken.look_up ||
+        !services_.look_up(taken.cache, flight, taken.key)) {
         ask(it);
     }
 }

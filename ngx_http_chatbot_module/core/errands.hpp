@@ -18,6 +18,7 @@ struct Errand {
     std::size_t cache = no_cache;  // which of the caches
     Key key{};                     // in the cache
     int cache_valid_s = 0;         // an older answer is a miss
+    bool look_up = true;           // else any is
 };
 
 // Leads errands from the cache to the model and back to the cache.  Decides

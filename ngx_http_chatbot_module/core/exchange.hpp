@@ -104,7 +104,7 @@ using Stopping = std::function<bool()>;
 
 // How the cache took part in an answer; the words of nginx's
 // $upstream_cache_status.
-enum class CacheStatus { none, miss, hit, collapsed };
+enum class CacheStatus { none, miss, hit, collapsed, bypass };
 
 // "MISS" and so on; "" for none.
 [[nodiscard]] constexpr const char* to_string(CacheStatus status)
@@ -116,6 +116,8 @@ enum class CacheStatus { none, miss, hit, collapsed };
             return "HIT";
         case CacheStatus::collapsed:
             return "COLLAPSED";
+        case CacheStatus::bypass:
+            return "BYPASS";
         case CacheStatus::none:
             break;
     }

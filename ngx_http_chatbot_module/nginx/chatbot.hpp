@@ -109,6 +109,7 @@ struct LocConfBase {
     ngx_msec_t redis_timeout;
     time_t cache_valid;
     ngx_flag_t cache_lock;
+    ngx_flag_t cache_control;
     ngx_str_t postgres;
     ngx_str_t log_table;
     ngx_int_t log_refused;  // so many a second; 0: off

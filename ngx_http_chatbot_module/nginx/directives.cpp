@@ -278,6 +278,8 @@ ngx_command_t commands[] = {
                 cache_key),
     CHATBOT_LOC("cache_lock", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
                 cache_lock),
+    CHATBOT_LOC("cache_control", NGX_CONF_FLAG, ngx_conf_set_flag_slot,
+                cache_control),
     CHATBOT_LOC("postgres", NGX_CONF_TAKE1, set_postgres, postgres),
     CHATBOT_LOC("log_table", NGX_CONF_TAKE1, set_table, log_table),
     CHATBOT_LOC("log_refused", NGX_CONF_TAKE12, set_refused, log_refused),

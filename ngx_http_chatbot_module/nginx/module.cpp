@@ -81,6 +81,7 @@ void* create_loc_conf(ngx_conf_t* cf)
     lcf->redis_timeout = NGX_CONF_UNSET_MSEC;
     lcf->cache_valid = NGX_CONF_UNSET;
     lcf->cache_lock = NGX_CONF_UNSET;
+    lcf->cache_control = NGX_CONF_UNSET;
     lcf->log_refused = NGX_CONF_UNSET;
     return static_cast<LocConfBase*>(lcf);
 }
@@ -184,6 +185,7 @@ try {
     ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 250);
     ngx_conf_merge_sec_value(conf->cache_valid, prev->cache_valid, 3600);
     ngx_conf_merge_value(conf->cache_lock, prev->cache_lock, 1);
+    ngx_conf_merge_value(conf->cache_control, prev->cache_control, 0);
     ngx_conf_merge_value(conf->log_refused, prev->log_refused, 0);
     ngx_conf_merge_str_value(conf->log_table, prev->log_table, "request_logs");
 

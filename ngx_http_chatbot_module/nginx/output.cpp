@@ -12,10 +12,13 @@ std::string cache_status(const Request& request)
     if (request.hit) {
         return "chatbot; hit; ttl=" + std::to_string(request.ttl_s);
     }
+    std::string status = request.cache_use == CacheUse::usual
+                             ? "chatbot; fwd=miss"
+                             : "chatbot; fwd=request";
     if (request.cache_status == CacheStatus::collapsed) {
-        return "chatbot; fwd=miss; collapsed";
+        status += "; collapsed";
     }
-    return "chatbot; fwd=miss";
+    return status;
 }
 
 }  // namespace

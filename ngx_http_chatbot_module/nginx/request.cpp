@@ -87,6 +87,9 @@ Problem Request::read(std::string_view body, Wanted& wanted,
     query = wanted.text;
     client_name = wanted.client_name;
     const auto& lcf = *loc_conf(r_);
+    if (lcf.cache_control) {
+        cache_use = read_cache_control(find_header(r_, "cache-control"));
+    }
     if (!lcf.cache_key) {
         key = endpoint.key(lcf, wanted);
         return {};
@@ -124,8 +127,11 @@ void Request::start(std::string_view body)
         begin_stream(wanted);
     }
     seat_ = ask(*this, *loc_conf(r_)->route, key, record(),
-                std::move(wanted.history), stream_ != nullptr,
-                std::move(wanted.client), std::move(wanted.api));
+                {.stream = stream_ != nullptr,
+                 .cache = cache_use,
+                 .history = std::move(wanted.history),
+                 .client = std::move(wanted.client),
+                 .api = std::move(wanted.api)});
     asked = true;
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, log, 0, "chatbot flight %uL: %s",
                    Conductor::flight(seat_),

@@ -45,6 +45,7 @@ public:
     bool answered = false;  // by an answer of ours, not by a problem
     bool hit = false;
     int ttl_s = 0;
+    CacheUse cache_use = CacheUse::usual;
     CacheStatus cache_status = CacheStatus::none;
     std::string model;
     std::int32_t prompt_tokens = -1;
@@ -112,8 +113,7 @@ private:
 
 // To the conductor of this worker process (worker.cpp).
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, std::vector<Message> history, bool stream,
-                     std::string client, ApiCall api = {});
+                     Record record, AskOptions options);
 void leave(Conductor::Seat* seat);
 
 [[nodiscard]] AnswerNames& answer_names();

@@ -120,12 +120,10 @@ public:
 
     Conductor::Seat* ask(Waiter& waiter, const Route& route,
                          std::optional<Key> key, Record record,
-                         std::vector<Message> history, bool stream,
-                         std::string client, ApiCall api)
+                         AskOptions options)
     {
         auto seat = conductor_.ask(waiter, route, key, std::move(record),
-                                   stream, std::move(history),
-                                   std::move(client), std::move(api));
+                                   std::move(options));
         hold();
         return seat;
     }
@@ -334,12 +332,10 @@ void exit_worker(ngx_cycle_t*)
 }
 
 Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, std::vector<Message> history, bool stream,
-                     std::string client, ApiCall api)
+                     Record record, AskOptions options)
 {
     return worker->ask(waiter, route, key, std::move(record),
-                       std::move(history), stream, std::move(client),
-                       std::move(api));
+                       std::move(options));
 }
 
 AnswerNames& answer_names()

@@ -48,8 +48,8 @@ protected:
         Record record;
         record.request_text = text;
         record.request_id = name;
-        client.seat =
-            conductor_.ask(client, route, key_of(text), record, stream);
+        client.seat = conductor_.ask(client, route, key_of(text), record,
+                                     {.stream = stream});
     }
 
     void leave(const std::string& name)

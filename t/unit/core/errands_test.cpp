@@ -247,6 +247,21 @@ TEST_F(ErrandsTest, CancelDuringTheLookupAsksNobody)
     EXPECT_EQ(errands_.in_flight(), 0u);
 }
 
+TEST_F(ErrandsTest, ARenewedAnswerIsNotLookedUpButKept)
+{
+    Errand errand;
+    errand.call.flight = 1;
+    errand.call.question = "q1";
+    errand.cache = 0;
+    errand.key[0] = '1';
+    errand.cache_valid_s = 100;
+    errand.look_up = false;
+    errands_.take(std::move(errand));
+    EXPECT_EQ(log(), " model(q1)");
+    answer("hello");
+    EXPECT_EQ(log(), " 1=hello set(0,1,hello,100)");
+}
+
 TEST_F(ErrandsTest, CancelDuringTheCallEndsWithTheCall)
 {
     take(1);

@@ -267,7 +267,7 @@ void Worker::ask()
                                  client.question.empty()
                                      ? std::nullopt
                                      : std::optional(key_of(client.question)),
-                                 record, client.stream);
+                                 record, {.stream = client.stream});
     client.in_ask = false;
 
     const bool refused =
