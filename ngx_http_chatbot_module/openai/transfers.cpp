@@ -351,6 +351,10 @@ void Transfers::drop_attempt(Call& call) noexcept
 // Not from within libcurl's callbacks.
 void Transfers::ended(Call& call, CURLcode code)
 {
+    if (call.stage != Stage::transferring) {
+        return;  // it was cancelled: its end is told soon
+    }
+
     hand_on(call);
     Outcome outcome;
     try {

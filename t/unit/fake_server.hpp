@@ -88,6 +88,8 @@ public:
     // Ends the connection.
     void reset() { shutdown(fd_, SHUT_RDWR); }
 
+    int fd() const { return fd_; }
+
 private:
     const int fd_;
 };

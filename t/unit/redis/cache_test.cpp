@@ -398,6 +398,34 @@ TEST_F(RedisCacheTest, ReplicaIsReadOnceMoreThenLookedUpAnew)
     EXPECT_EQ(all, "refuses to store: READONLY x||||");
 }
 
+// The first commands of each connection, which nothing waits for.
+TEST_F(RedisCacheTest, UserAndDatabaseAreToldFirst)
+{
+    const auto greeting = [this] {
+        std::string asked;
+        fake([&](Peer& peer, int) {
+            asked = peer.receive();
+            peer.send("+OK\r\n+OK\r\n$-1\r\n");
+            peer.left();
+        });
+        EXPECT_EQ(run({"k"}), "-");
+        EXPECT_EQ(told(), "");
+        cache_.reset();
+        server_.reset();
+        return asked.substr(0, asked.find("GET"));
+    };
+
+    settings_.db = 7;
+    settings_.password = "pass word";
+    EXPECT_EQ(greeting(),
+              "*2\r\n$4\r\nAUTH\r\n$9\r\npass word\r\n"
+              "*2\r\n$6\r\nSELECT\r\n$1\r\n7\r\n*2\r\n$3\r\n");
+    settings_.user = "me";
+    EXPECT_EQ(greeting(),
+              "*3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$9\r\npass word\r\n"
+              "*2\r\n$6\r\nSELECT\r\n$1\r\n7\r\n*2\r\n$3\r\n");
+}
+
 TEST_F(RedisCacheTest, PasswordIsNotTold)
 {
     settings_.password = "secret";
