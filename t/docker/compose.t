@@ -121,6 +121,8 @@ my $status = sub { capture('docker', 'exec', $other, qw{ curl -s -o /dev/null
 ok((wait_for { $status->() eq '422' } 30), "README's example")
 	or diag docker('logs', $other);
 like(docker('logs', $other), qr{"GET /chat HTTP/1.1" 422}, 'its access log');
+ok((wait_for { inspect($other, '{{.State.Health.Status}}') eq 'healthy' } 60),
+	'it is healthy');
 remove_other();
 
 # restart
@@ -128,6 +130,17 @@ remove_other();
 compose('restart');
 healthy('redis');       # nginx may be up before it, and answers without
 like(asked($question), qr/ 200 .*"cache"/s, 'restarted, still cached');
+
+# with a password for Redis
+
+write_file('.env', read_file('.env') . "REDIS_PASSWORD='p\@ss \"1\" #2'\n");
+compose(qw/ up -d /);
+healthy($_) for qw/ redis nginx /;
+is(compose(qw/ exec -T redis redis-cli ping /), 'PONG', 'redis-cli, password');
+like(compose('exec', '-T', 'redis', 'sh', '-c',
+	'unset REDIS_PASSWORD; redis-cli ping'), qr/NOAUTH/, 'which is needed');
+like(asked($question), qr/ 200 .*"cache"/s, 'and nginx has it');
+++$served;
 
 # without a database
 
