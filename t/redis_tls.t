@@ -36,6 +36,7 @@ location /no_tls {
 }
 EOF
 my $t = Test::Chatbot->new(conf => $conf, main => "env SSL_CERT_FILE;\n",
+	http => "chatbot_redis_timeout 5s;\n",     # a handshake on a busy machine
 	env => { SSL_CERT_FILE => '%%TEST%%/ca.pem' });
 my $dir = $t->dir;
 

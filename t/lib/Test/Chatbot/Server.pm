@@ -163,7 +163,10 @@ sub parent_of {
 	my ($pid) = @_;
 	my ($state, $parent) = read_file("/proc/$pid/stat") =~ /.*\) (\S) (\d+)/s;
 
-	return defined $state && $state !~ /[ZX]/ ? $parent : undef;
+	# a killed process holds its sockets until the last of its threads is gone
+	return if !defined $state || $state eq 'X'
+		|| $state eq 'Z' && (() = glob "/proc/$pid/task/*") < 2;
+	return $parent;
 }
 
 sub DESTROY {
