@@ -146,8 +146,15 @@ $n++ while $n < 100 && status(ask('full ' . 'x' x 2000 . $n)) == 200;
 ok(wait_for { status(get('/health')) == 503 }, 'the journal is full');
 is(body(get('/health')), "the journal cannot be written or is full\n", 'why');
 is(header(get('/health'), 'Cache-Control'), 'no-store', 'not to be cached');
+ok(wait_for { $ill->error_log =~ /takes more than \d\d % of its max_size/ },
+	'that it fills up is told');
 $postgres->start;
 ok(wait_for { status(get('/health')) == 200 }, 'well again');
+ok(wait_for { $ill->error_log =~ /\[notice\].* takes less than 50 % of/ },
+	'the journal has room again, and it is told');
+ok($ill->error_log =~ /\[crit\].*requests are refused, the journal cannot/
+	&& $ill->error_log =~ /\[notice\].*can be written again after \d+ s/,
+	'as was that it was full');
 
 $ill->quit;
 

@@ -94,7 +94,7 @@ struct Notice {
     enum class Level { error, warn, notice };
 
     Level level;
-    std::string text;  // one line, no secret
+    std::string text;  // one line, no secret; empty: nothing is logged
     Change change{};
 };
 

@@ -4,9 +4,8 @@
 #include <utility>
 
 #include "nginx/metrics.hpp"
-#include "text/digest.hpp"
+#include "nginx/notices.hpp"
 #include "text/invariant.hpp"
-#include "postgres/conninfo.hpp"
 
 namespace chatbot {
 
@@ -22,8 +21,6 @@ constexpr ngx_msec_t crowded_backoff_ms = 1000;
 
 // How often segments of workers that are gone are looked for.
 constexpr ngx_msec_t patrol_ms = 5000;
-
-constexpr ngx_msec_t tell_every_ms = 10000;
 
 constexpr std::size_t max_told = 100;
 
@@ -52,64 +49,6 @@ ngx_msec_t jittered(ngx_msec_t ms)
 }
 
 }  // namespace
-
-void log_notices(const std::vector<Notice>& notices)
-{
-    for (const auto& notice : notices) {
-        auto level = notice.level == Notice::Level::error  ? NGX_LOG_ERR
-                     : notice.level == Notice::Level::warn ? NGX_LOG_WARN
-                                                           : NGX_LOG_NOTICE;
-        ngx_log_error(static_cast<ngx_uint_t>(level), ngx_cycle->log, 0,
-                      "chatbot: %s", notice.text.c_str());
-    }
-}
-
-void log_violations()
-{
-    for (std::string text; !(text = take_violation()).empty();) {
-        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
-                      "chatbot: internal error: %s", text.c_str());
-    }
-}
-
-std::vector<SegmentNames> segment_names(const std::vector<LogTarget>& targets)
-{
-    std::vector<SegmentNames> names;
-    auto is_database = [](auto& target) { return !target.conninfo.empty(); };
-    auto databases = std::count_if(targets.begin(), targets.end(), is_database);
-
-    for (const auto& target : targets) {
-        if (!is_database(target)) {
-            names.push_back({"requests", "requests-"});
-            continue;
-        }
-
-        auto database = database_name(target.conninfo);
-        auto own = "log-" + hex(digest({database, target.table})).substr(0, 8);
-        names.push_back({own, databases == 1 ? "log-" : own + "-"});
-    }
-    return names;
-}
-
-void tell_stranded(const std::string& dir,
-                   const std::vector<SegmentNames>& names)
-{
-    auto segments = find_abandoned(dir, "log-");
-    std::erase_if(segments, [&](std::string_view path) {
-        path.remove_prefix(dir.size() + 1);
-        return std::any_of(names.begin(), names.end(), [=](auto& name) {
-            return path.starts_with(name.orphans);
-        });
-    });
-    if (segments.empty()) {
-        return;
-    }
-
-    ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                  "chatbot: records of a database that is not configured stay "
-                  "in the journal, in %uz file(s), \"%s\" first",
-                  segments.size(), segments.front().c_str());
-}
 
 LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
                  std::string dir, const SegmentNames& names,
@@ -179,32 +118,34 @@ bool LogLane::record(std::string_view lines)
 
 void LogLane::tell_damage()
 {
-    auto damage = journal_.take_damage();
-    if (!damage.empty()) {
-        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0, "chatbot: %s",
-                      damage.c_str());
-    }
+    log_line(NGX_LOG_WARN, journal_.take_damage());
     patrol_due_ |= journal_.take_left_behind();
 }
 
-// Logs what has become of the journal; returns whether it did what it should.
+// Logs whether the journal does what it should, and returns that.
 bool LogLane::tell(bool done)
 {
     tell_damage();
+    if (done && !failing_) {
+        return true;
+    }
+
+    failing_ = !done;
     if (auto all = metrics()) {
-        all->set(Metrics::Gauge::journal_failing, !done);
+        all->set(Metrics::Gauge::journal_failing, failing_);
     }
-
-    if (done || (told_ms_ && ngx_current_msec - told_ms_ < tell_every_ms)) {
-        return done;
+    const auto now = std::chrono::steady_clock::now();
+    if (failing_) {
+        log_line(NGX_LOG_CRIT,
+                 outage_.fail("requests are refused, the journal cannot be "
+                              "written: " +
+                                  journal_.error(),
+                              now));
+    } else {
+        log_line(NGX_LOG_NOTICE,
+                 outage_.recover("the journal can be written again", now));
     }
-
-    told_ms_ = ngx_current_msec;
-    ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, 0,
-                  "chatbot: requests are refused, the journal cannot be "
-                  "written: %s",
-                  journal_.error().c_str());
-    return false;
+    return done;
 }
 
 // Has a batch sent at once if there is one, or else what there is in a while.

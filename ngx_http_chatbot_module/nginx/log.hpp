@@ -7,38 +7,15 @@
 #include <string_view>
 #include <vector>
 
+#include "core/outage.hpp"
 #include "journal/journal.hpp"
 #include "journal/rejects.hpp"
 #include "postgres/table.hpp"
 #include "nginx/chatbot.hpp"
+#include "nginx/segments.hpp"
 #include "nginx/task.hpp"
 
 namespace chatbot {
-
-// Writes notices to the error log.  Event loop only.
-void log_notices(const std::vector<Notice>& notices);
-
-// Writes violated invariants to the error log (invariant.hpp): as an alert,
-// each once.  Event loop only.
-void log_violations();
-
-// How the segments of a target are named, and what those begin with that it
-// adopts.
-struct SegmentNames {
-    std::string own;
-    std::string orphans;
-};
-
-// A journal of its own for each target, told apart by what names the database,
-// so that a changed password finds the old records.  Where there is one
-// database only, it takes whatever was left behind.
-[[nodiscard]] std::vector<SegmentNames> segment_names(
-    const std::vector<LogTarget>& targets);
-
-// Logs an error if there are records that nobody takes to PostgreSQL.  Event
-// loop only.
-void tell_stranded(const std::string& dir,
-                   const std::vector<SegmentNames>& names);
 
 // The log of one target: records go to the journal, and a thread follows the
 // journal and takes its lines to PostgreSQL, batch by batch.
@@ -127,9 +104,10 @@ private:
     std::set<int> adopted_fds_;
     std::string recent_;  // lines recorded while a batch waits
     ngx_msec_t backoff_ms_ = 0;
-    ngx_msec_t told_ms_ = 0;  // when a failure of the journal was last logged
-    time_t begun_s_ = 0;      // when the batch was read
-    time_t oldest_s_ = 0;     // since when records wait; 0: none does
+    Outage outage_;         // of the journal
+    bool failing_ = false;  // the journal
+    time_t begun_s_ = 0;    // when the batch was read
+    time_t oldest_s_ = 0;   // since when records wait; 0: none does
 };
 
 }  // namespace chatbot

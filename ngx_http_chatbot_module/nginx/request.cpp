@@ -190,8 +190,10 @@ Record Request::record() const
 void Request::log_reason(const Problem& wrong) const
 {
     if (!wrong.reason.empty()) {
-        ngx_log_error(NGX_LOG_ERR, r_->connection->log, 0, "chatbot: %s",
-                      wrong.reason.c_str());
+        const std::string id(request_id(r_));
+        ngx_log_error(NGX_LOG_ERR, r_->connection->log, 0,
+                      "chatbot: %s, request_id: %s", wrong.reason.c_str(),
+                      id.c_str());
     }
 }
 

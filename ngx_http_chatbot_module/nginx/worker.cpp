@@ -4,12 +4,14 @@
 #include <exception>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "nginx/former.hpp"
 #include "nginx/log.hpp"
 #include "nginx/metrics.hpp"
+#include "nginx/notices.hpp"
 #include "nginx/request.hpp"
 #include "nginx/task.hpp"
 #include "reactor/reactor.hpp"
@@ -214,6 +216,8 @@ private:
         }
         if (ngx_worker == 0) {  // one of them is enough
             tell_stranded(dir, names);
+            watch_.emplace(dir,
+                           static_cast<std::uint64_t>(conf.journal_max_size));
         }
     }
 
@@ -281,6 +285,7 @@ private:
     Event timer_;
     Event settle_;
     Event probe_;
+    std::optional<JournalWatch> watch_;
 };
 
 // Not destroyed where nginx just exits, as the threads are still there.

@@ -129,7 +129,7 @@ void Targets::report(const Choice& choice, Result result, Clock::time_point now,
             // An answer to a call from before the breaker opened says nothing.
             if (choice.trial || !server.open) {
                 server.fails = 0;
-                close(server);
+                close(server, now);
             }
             return;
         case Result::failed:
@@ -173,22 +173,27 @@ void Targets::open(Server& server, Clock::time_point now, milliseconds rest,
     server.until = now + rest;
     server.fails = 0;
     const auto rest_s = std::chrono::ceil<std::chrono::seconds>(rest).count();
+    const auto why = server.outage.fail(reason, now);
     notices_.push_back({.level = Notice::Level::warn,
-                        .text = "server " + server.what.name +
-                                (again ? " still" : "") + " is not asked for " +
-                                std::to_string(rest_s) + " s: " + reason,
+                        .text = why.empty()
+                                    ? ""
+                                    : "server " + server.what.name +
+                                          (again ? " still" : "") +
+                                          " is not asked for " +
+                                          std::to_string(rest_s) + " s: " + why,
                         .change = {.kind = Change::Kind::breaker_opened,
                                    .server = server.what.name,
                                    .group = this,
                                    .rest_s = static_cast<int>(rest_s)}});
 }
 
-void Targets::close(Server& server)
+void Targets::close(Server& server, Clock::time_point now)
 {
     if (std::exchange(server.open, false)) {
         notices_.push_back(
             {.level = Notice::Level::notice,
-             .text = "server " + server.what.name + " is asked again",
+             .text = server.outage.recover(
+                 "server " + server.what.name + " is asked again", now),
              .change = {.kind = Change::Kind::breaker_closed,
                         .server = server.what.name,
                         .group = this}});

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/exchange.hpp"
+#include "core/outage.hpp"
 #include "core/poller.hpp"
 
 namespace chatbot {
@@ -72,6 +73,7 @@ private:
         Clock::time_point until{};  // while open: when it may be tried
         int calls = 0;              // chosen, and not yet reported
         int trials = 0;             // those of them that try it
+        Outage outage{};
     };
 
     [[nodiscard]] static bool is_well(const Server& server,
@@ -83,7 +85,7 @@ private:
     [[nodiscard]] Server* choose_resting(const std::set<std::size_t>& tried);
     void open(Server& server, Clock::time_point now,
               std::chrono::milliseconds rest, const std::string& reason);
-    void close(Server& server);
+    void close(Server& server, Clock::time_point now);
     void count_failure(Server& server, Clock::time_point now,
                        std::optional<std::chrono::milliseconds> rest,
                        const std::string& reason);

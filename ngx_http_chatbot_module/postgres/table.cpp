@@ -370,9 +370,7 @@ void LogPostgres::finish(std::string& rejected)
         tell(Notice::Level::error,
              "records refused: " + std::to_string(n) + ", " + why);
     }
-    if (!std::exchange(failure_, "").empty()) {
-        tell(Notice::Level::notice, "is back");
-    }
+    tell(Notice::Level::notice, outage_.recover("is back", Clock::now()));
     max_trial_ = triage.max_trial();
     if (max_trial_ == Triage::no_limit) {
         trial_ms_ = std::max(trial_ms_ / 2, min_trial_ms);
@@ -383,17 +381,18 @@ void LogPostgres::finish(std::string& rejected)
 // Returns false, for the caller to return.
 bool LogPostgres::fail(const std::string& why)
 {
-    if (!stopping_() && why != failure_) {
-        failure_ = why;
-        tell(Notice::Level::error, why);
+    if (!stopping_()) {
+        tell(Notice::Level::error, outage_.fail(why, Clock::now()));
     }
     return false;
 }
 
 void LogPostgres::tell(Notice::Level level, const std::string& text)
 {
-    notices_.push_back(
-        {level, "PostgreSQL (" + database_name(conninfo_) + "): " + text});
+    if (!text.empty()) {
+        notices_.push_back(
+            {level, "PostgreSQL (" + database_name(conninfo_) + "): " + text});
+    }
 }
 
 }  // namespace chatbot

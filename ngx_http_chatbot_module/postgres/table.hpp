@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/exchange.hpp"
+#include "core/outage.hpp"
 #include "postgres/connection.hpp"
 #include "postgres/retention.hpp"
 #include "postgres/schema.hpp"
@@ -74,8 +75,8 @@ public:
     // turns with others.
     [[nodiscard]] bool is_crowded() const;
 
-    // Takes what should be logged since the last call.  A failure that lasts
-    // is told once; that records are refused, whenever ship() hands some over.
+    // Takes what should be logged since the last call.  That records are
+    // refused is told whenever ship() hands some over.
     [[nodiscard]] std::vector<Notice> take_notices();
 
     static constexpr int connect_timeout_ms = 10000;
@@ -155,8 +156,8 @@ private:
     int trial_ms_;                              // that a trial may take
     int statement_ms_ = 0;                      // that this one may take
 
-    std::string failure_;  // what was told last; empty: all is well
-    std::string limits_;   // the same
+    Outage outage_;
+    std::string limits_;   // what was told last; empty: none
     std::string keeping_;  // why old rows cannot be deleted, as told
     std::vector<Notice> notices_;
 };

@@ -160,11 +160,11 @@ void RedisCache::on_reply(const redisReply& reply)
             break;
     }
 
-    health_.on_success();
-    if (!lost_.empty()) {
-        lost_.clear();
-        tell(Notice::Level::notice, "answers again");
+    if (!health_.up()) {
+        tell(Notice::Level::notice,
+             outage_.recover("answers again", Clock::now()));
     }
+    health_.on_success();
 }
 
 void RedisCache::measure(const Pending& pending) const
@@ -248,10 +248,7 @@ void RedisCache::on_lost(const std::string& reason)
     }
 
     health_.on_failure(Clock::now());
-    if (lost_ != reason) {
-        lost_ = reason;
-        tell(Notice::Level::error, reason);
-    }
+    tell(Notice::Level::error, outage_.fail(reason, Clock::now()));
 
     for (const auto& pending : lost) {
         if (pending.command == Command::lookup) {
@@ -267,6 +264,10 @@ std::vector<Notice> RedisCache::take_notices()
 
 void RedisCache::tell(Notice::Level level, const std::string& text)
 {
+    if (text.empty()) {
+        return;
+    }
+
     const std::string where =
         settings_.host.empty()
             ? "unix:" + settings_.path

@@ -10,6 +10,7 @@
 
 #include "core/cache_health.hpp"
 #include "core/exchange.hpp"
+#include "core/outage.hpp"
 #include "redis/connection.hpp"
 
 namespace chatbot {
@@ -55,8 +56,7 @@ public:
     // Whether Redis owes a reply.
     [[nodiscard]] bool busy() const { return !pending_.empty(); }
 
-    // Takes what should be logged since the last call.  A failure that lasts
-    // is told once.
+    // Takes what should be logged since the last call.
     [[nodiscard]] std::vector<Notice> take_notices();
 
     // What Redis takes without an answer to it; more is not stored.
@@ -89,9 +89,9 @@ private:
     std::deque<Pending> pending_;  // in the order of the replies
     bool opening_ = false;         // in connect(): a loss is a failure
     bool demoted_ = false;         // the name may mean another Redis by now
-    std::string lost_;             // why, as told; empty: all is well
-    bool refuses_[2] = {};         // lookups, stores: told already
-    bool tells_cluster_ = false;   // told once: other keys are elsewhere
+    Outage outage_;
+    bool refuses_[2] = {};        // lookups, stores: told already
+    bool tells_cluster_ = false;  // told once: other keys are elsewhere
     std::vector<Notice> notices_;
     RedisConnection connection_;  // uses the settings
 };

@@ -98,12 +98,17 @@ TEST_F(TargetsTest, BreakerOpensAndOneCallTries)
     EXPECT_EQ(targets_->server(trial->server).name, "a");
     EXPECT_EQ(calls(3), "bbb");
     targets_->report(*trial, Result::failed, now_, {}, "why");
-    EXPECT_EQ(told(), "server a still is not asked for 10 s: why\n");
+    EXPECT_EQ(told(), "\n") << "an outage that lasts is told now and then";
     EXPECT_EQ(calls(3), "bbb");
+
+    now_ += seconds(50);
+    EXPECT_EQ(call(Result::failed), "a");
+    EXPECT_EQ(told(),
+              "server a still is not asked for 10 s: why (for 1 min)\n");
 
     now_ += seconds(10);
     EXPECT_EQ(calls(1), "a");
-    EXPECT_EQ(told(), "server a is asked again\n");
+    EXPECT_EQ(told(), "server a is asked again after 1 min\n");
     EXPECT_EQ(calls(4), "baba");
 }
 
@@ -155,9 +160,9 @@ TEST_F(TargetsTest, ASpentKeyRests)
     EXPECT_EQ(calls(1), "a");
 
     EXPECT_EQ(call(Result::spent), "b");
-    EXPECT_EQ(
-        told(),
-        "server a is asked again\nserver b is not asked for 300 s: why\n");
+    EXPECT_EQ(told(),
+              "server a is asked again after 1 min\nserver b is not asked for "
+              "300 s: why\n");
 }
 
 TEST_F(TargetsTest, AnAnswerFromBeforeClosesNothing)

@@ -454,7 +454,7 @@ TEST_F(RedisCacheTest, LostMidwayThenBack)
     EXPECT_NE(told(), "");
     EXPECT_EQ(run({"a"}), "down");
     wait_until_up();
-    EXPECT_EQ(told(), "answers again");
+    EXPECT_EQ(told(), "answers again after 0 s");
     EXPECT_EQ(run({"a"}), "-");
     EXPECT_EQ(told(), "");
     EXPECT_EQ(server_->connections(), 2);

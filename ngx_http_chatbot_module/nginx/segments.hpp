@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/fill_level.hpp"
+#include "nginx/chatbot.hpp"
+#include "nginx/task.hpp"
+
+namespace chatbot {
+
+// How the segments of a target are named, and what those begin with that it
+// adopts.
+struct SegmentNames {
+    std::string own;
+    std::string orphans;
+};
+
+// A journal of its own for each target, told apart by what names the database,
+// so that a changed password finds the old records.  Where there is one
+// database only, it takes whatever was left behind.
+[[nodiscard]] std::vector<SegmentNames> segment_names(
+    const std::vector<LogTarget>& targets);
+
+// Logs an error if there are records that nobody takes to PostgreSQL.  Event
+// loop only.
+void tell_stranded(const std::string& dir,
+                   const std::vector<SegmentNames>& names);
+
+// Logs how full the journal of all worker processes gets.  One of them is
+// enough.
+//
+// Threads:  event loop only.
+class JournalWatch {
+public:
+    JournalWatch(std::string dir, std::uint64_t max_size);
+
+private:
+    void look();
+
+    const std::string dir_;
+    const std::uint64_t max_size_;
+    FillLevel fill_;
+    Event timer_;
+};
+
+}  // namespace chatbot
