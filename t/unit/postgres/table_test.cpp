@@ -129,13 +129,15 @@ protected:
     }
 
     // What is to be logged, as letters of the levels and texts.
+    // What is to be logged, without how long it took.
     std::string notices()
     {
         std::string text;
         for (const auto& notice : log_->take_notices()) {
             text += "EWN"[static_cast<int>(notice.level)];
             auto start = notice.text.find("): ");
-            text += notice.text.substr(start + 2) + "\n";
+            auto what = notice.text.substr(start + 2);
+            text += what.substr(0, what.find(" after ")) + "\n";
         }
         return text;
     }
