@@ -128,6 +128,8 @@ sub console {
 		chomp $command;
 		$command =~ /^curl / ? curl($command, $output)
 			: $command =~ /^for f in / ? archive($command)
+			: $command =~ /^redis-cli / ? remove_answers($command)
+			: $command =~ /aside/ ? remove_person($command)
 			: tested_elsewhere($command);
 	}
 }
@@ -175,6 +177,27 @@ sub archive {
 	capture('flock', "$dir/requests-2.jsonl", 'sh', '-c', "cd $dir; $command");
 	is(join(' ', map { s/.*-//r } glob "$dir/archive/*"), '1.jsonl 3.jsonl',
 		$command);
+}
+
+sub remove_answers {
+	my ($command) = @_;
+	my $redis = $t->redis;
+
+	ok(wait_for { $redis->cli('--scan') =~ /^chatbot:/ }, 'answers are kept');
+	capture('sh', '-c', $command =~ s/redis-cli/"redis-cli -s " . $redis->path/ger);
+	is($redis->cli('--scan'), '', $command);
+}
+
+# The text of an address stays where it is in a question.
+sub remove_person {
+	my ($command) = @_;
+	my ($his, $others) = map { qq({"ip_address":"$_","request_text":"192.0.2.1"}\n) }
+		'192.0.2.1', '192.0.2.10';
+
+	write_file('rejected.jsonl', $his . $others . $his);
+	capture('sh', '-c', "cd '@{[ $t->dir ]}' && $command");
+	is($t->read('kept.jsonl'), $others, $command);
+	ok(!-e $t->dir . '/aside', 'the others are all that is left');
 }
 
 # In the first context in which nginx takes it.
