@@ -166,6 +166,55 @@ my $models = reply(get('/v1/models', headers => [auth()]));
 is(join(' ', map { $_->{id} } @{ $models->{data} }), 'gpt-6-luna gpt-4o',
 	'models');
 
+# POST responses
+
+my $responses = sub {
+	my ($input, %more) = @_;
+	return completions({ model => 'gpt-4o', input => $input, %more },
+		uri => '/v1/responses');
+};
+my $response = $responses->('one response', instructions => 'Be brief.');
+is(status($response), 200, 'a response');
+like(reply($response)->{output}[0]{content}[0]{text},
+	qr/^answer \d+: one response$/, 'its text');
+is($json->encode(asked()), $json->encode({ model => 'gpt-6-luna',
+	input => 'one response', instructions => 'Be brief.' }), 'the body as it came');
+like(($api->requests)[-1]{path}, qr{/responses$}, 'the path');
+isnt(body($responses->('one response')), body($response), 'not cached');
+
+my @parts = ({ role => 'user', content => 'before' },
+	{ type => 'function_call_output', call_id => 'a', output => '1' },
+	{ role => 'user', content => [{ type => 'input_text', text => 'a response' },
+		{ type => 'input_text', text => ' in pieces' }] });
+$response = $responses->(\@parts, stream => JSON::PP::true,
+	stream_options => { include_obfuscation => JSON::PP::false });
+is(header($response, 'Content-Type'), 'text/event-stream', 'a stream');
+my @said = map { /^event: (\S+)\ndata: (.*)/ && [$1, decode_json($2)] }
+	split /\n\n/, body($response);
+is($said[0][0], 'response.created', 'its start');
+is($said[-1][0], 'response.completed', 'its end');
+like(join('', map { $_->[1]{delta} // '' } @said),
+	qr/^answer \d+: a response in pieces$/, 'its text');
+is($said[-1][1]{sequence_number}, $#said, 'all events');
+ok(exists asked()->{stream_options}{include_obfuscation},
+	'stream_options are the client\'s');
+
+my $broke = $responses->('[status 200] [error message=oh] [slowstream 0.05]'
+	. ' a b c d e f g h', stream => JSON::PP::true);
+is(status($broke), 200, 'one that has begun');
+my ($last) = $broke =~ /event: error\s+data: (.*)/;
+ok($last && decode_json($last)->{error}{message}, 'ends as an error');
+unlike($broke, qr/response\.completed/, 'and nothing but that');
+my $half = $responses->('[half] half of a b c d e f g h',
+	stream => JSON::PP::true);
+like($half, qr/"error": \{"message": "/, 'so does one that breaks off');
+unlike($half, qr/response\.completed/, 'whenever it does');
+is(status($responses->('[status 400] no')), 400, 'refused upstream');
+is(status($responses->('hi', model => 'gpt-99')), 404, 'an unknown model');
+is(status(completions({ model => 'gpt-6-luna', input => 'hi' },
+	uri => '/v1/responses', key => undef)), 401, 'without a key');
+like(body($responses->('[tool] call')), qr/function_call/, 'a tool');
+
 # errors
 
 my %wrong = (
@@ -236,6 +285,12 @@ my $row = sub { $postgres->sql("select coalesce($_[0]::text, 'null') from"
 ok(wait_for { $row->('id', 'headers') }, 'recorded');
 is($row->('client_name', 'What is nginx?'), 'ann', 'client_name');
 is($row->('response_text', 'What is nginx?'), 'answer 1: What is nginx?', 'text');
+like($row->('response_text', 'one response'), qr/^answer \d+: one response$/,
+	'of a response');
+like($row->('prompt_tokens', 'a response in pieces'), qr/^[1-9]/, 'its tokens');
+is($row->('status', '[half] half of a b c d e f g h'), 'error',
+	'of one that broke off');
+like($row->('response_text', '[tool] call'), qr/"weather"/, 'of its tool');
 is($row->('response_text', 'one two three'), 'answer 3: one two three',
 	'of a stream');
 like($row->('response_text', '[tool] 1'), qr/"weather"/, 'of a tool');

@@ -49,6 +49,11 @@ like($said{stream}{text}, qr/: a stream of words$/, 'a stream');
 ok($said{stream}{pieces} && $said{stream}{tokens}, 'in pieces, and its tokens');
 is($said{$_}{name} . $said{$_}{arguments}, 'weather{"city":"Paris"}', $_)
 	for qw/ tool final_tool /;
+like($said{response}{text}, qr/: sdk response$/, 'a response');
+like($said{response_stream}{text}, qr/: a streamed response$/, 'its stream');
+is($said{response_stream}{end}, 'response.completed', 'to its end');
+like($said{response_broken}{error}, qr/^(APIError|InternalServerError)$/,
+	 'one that broke off');
 is("@{ $said{models}{names} // [] }", 'gpt-6-luna', 'models');
 is($said{missing}{error}, 'NotFoundError', 'a missing model');
 is($said{missing}{code}, 'model_not_found', 'its code');

@@ -212,8 +212,9 @@ Problem read_api_request(std::string_view body, ApiRequest& request)
     if (!model.starts_with('"') || model == "\"\"") {
         return bad_request("You must provide a \"model\" parameter.", "model");
     }
-    const auto messages = members["messages"];
-    if (!messages.starts_with('[')) {
+    const bool responses = request.call.path == ApiPath::responses;
+    const auto messages = members[responses ? "input" : "messages"];
+    if (!responses && !messages.starts_with('[')) {
         return bad_request("The \"messages\" parameter must be an array.",
                            "messages");
     }
@@ -221,10 +222,11 @@ Problem read_api_request(std::string_view body, ApiRequest& request)
     JsonScanner(model).take_string(request.call.model);
     request.stream = members["stream"] == "true";
     request.include_usage = include_usage(members["stream_options"]);
-    request.question = last_question(messages);
+    request.question =
+        messages.starts_with('[') ? last_question(messages) : text_of(messages);
     for (const auto& [key, value] : members) {
-        if (is_one_of(key, {"model", "stream", "stream_options"}) ||
-            value.empty()) {
+        if (is_one_of(key, {"model", "stream"}) || value.empty() ||
+            (key == "stream_options" && !responses)) {
             continue;
         }
         std::string member;

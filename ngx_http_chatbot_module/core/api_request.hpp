@@ -7,8 +7,9 @@
 
 namespace chatbot {
 
-// What a client of OpenAI's API sends to POST /chat/completions.
+// What a client of OpenAI's API sends to POST /chat/completions or /responses.
 // (https://platform.openai.com/docs/api-reference/chat/create)
+// (https://platform.openai.com/docs/api-reference/responses/create)
 //
 // Threads:  functions without state; call them anywhere.
 struct ApiRequest {
@@ -21,6 +22,8 @@ struct ApiRequest {
                             // not change the answer
 };
 
+// REQUIRES: request.call.path is set.
+//
 // Takes linear time, but for the sorting of members.  Returns the problem: 400
 // for a body that is no such request.
 [[nodiscard]] Problem read_api_request(std::string_view body,

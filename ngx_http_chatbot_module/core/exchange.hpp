@@ -185,11 +185,15 @@ struct Message {
     std::string content;
 };
 
+// What of OpenAI's API a client asks for.
+enum class ApiPath { completions, responses };
+
 // A request of an OpenAI client, which goes to the model as it came.
 struct ApiCall {
     std::string model;
     std::string members{};  // of the body but "model", "stream" and
                             // "stream_options", as written, without the braces
+    ApiPath path = ApiPath::completions;
 
     explicit operator bool() const { return !model.empty(); }
 };

@@ -30,8 +30,9 @@ struct QuestionLimits {
 
 // How the answer is wanted.
 //
-// `chunks` are OpenAI's events, see api_request.hpp.
-enum class AnswerForm { json, events, text, chunks };
+// `chunks` are OpenAI's events of completions, see openai/events.hpp; `relayed`
+// are events that are sent on as they came.
+enum class AnswerForm { json, events, text, chunks, relayed };
 
 // What a client asks, as it came.
 struct Question {

@@ -20,13 +20,16 @@ namespace chatbot {
 namespace {
 
 // What a request below the location asks for.
-enum class Path { none, completions, models };
+enum class Path { none, completions, responses, models };
 
 Path path_of(const ngx_http_request_t* r)
 {
     auto uri = view(r->uri);
     if (uri.ends_with("/chat/completions")) {
         return Path::completions;
+    }
+    if (uri.ends_with("/responses")) {
+        return Path::responses;
     }
     return uri.ends_with("/models") ? Path::models : Path::none;
 }
@@ -130,6 +133,8 @@ Problem read(ngx_http_request_t* r, std::string_view body, Wanted& wanted)
     }
 
     ApiRequest request;
+    const bool responses = path_of(r) == Path::responses;
+    request.call.path = responses ? ApiPath::responses : ApiPath::completions;
     auto wrong = read_api_request(body, request);
     if (!wrong) {
         wrong = find_model(lcf, request.call.model);
@@ -137,13 +142,18 @@ Problem read(ngx_http_request_t* r, std::string_view body, Wanted& wanted)
     wanted.text = std::move(request.question);
     wanted.api = std::move(request.call);
     wanted.canonical = std::move(request.canonical);
-    wanted.form = request.stream ? AnswerForm::chunks : AnswerForm::json;
+    wanted.form = !request.stream ? AnswerForm::json
+                  : responses     ? AnswerForm::relayed
+                                  : AnswerForm::chunks;
     wanted.include_usage = request.include_usage;
     return wrong;
 }
 
-Key key(const LocConf& lcf, const Wanted& wanted)
+std::optional<Key> key(const LocConf& lcf, const Wanted& wanted)
 {
+    if (wanted.api.path == ApiPath::responses) {
+        return std::nullopt;  // it may go on with one that the upstream keeps
+    }
     return digest(
         {"openai", wanted.canonical, wanted.api.model, lcf.key_suffix});
 }

@@ -84,7 +84,7 @@ Problem read(ngx_http_request_t* r, std::string_view body, Wanted& wanted)
     return {};
 }
 
-Key key(const LocConf& lcf, const Wanted& wanted)
+std::optional<Key> key(const LocConf& lcf, const Wanted& wanted)
 {
     auto key = digest({fold(wanted.text), lcf.key_suffix});
     for (const auto& message : wanted.history) {

@@ -47,8 +47,9 @@ struct Endpoint {
     Problem (*read)(ngx_http_request_t* r, std::string_view body,
                     Wanted& wanted);
 
-    // Names equal questions, unless "chatbot_cache_key" does.
-    Key (*key)(const LocConf& lcf, const Wanted& wanted);
+    // Names equal questions, unless "chatbot_cache_key" does; none: the answer
+    // is no other's.
+    std::optional<Key> (*key)(const LocConf& lcf, const Wanted& wanted);
 
     // The body of a whole answer; what a stream of it is made of.  Either is
     // what the answer holds, or is made and put into `made`.

@@ -90,16 +90,14 @@ Problem Request::read(std::string_view body, Wanted& wanted,
     if (lcf.cache_control) {
         cache_use = read_cache_control(find_header(r_, "cache-control"));
     }
-    if (!lcf.cache_key) {
-        key = endpoint.key(lcf, wanted);
+    key = endpoint.key(lcf, wanted);
+    if (!key || !lcf.cache_key) {
         return {};
     }
 
     std::string text;
     auto wrong = evaluate(r_, lcf.cache_key, text);
-    if (!text.empty()) {
-        key = digest({text});
-    }
+    key = text.empty() ? std::nullopt : std::optional(digest({text}));
     return wrong;
 }
 

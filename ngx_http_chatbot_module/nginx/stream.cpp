@@ -145,7 +145,7 @@ bool Stream::send_heartbeat()
         return true;
     }
 
-    out_ = std::exchange(greeted_, true) || form_ == AnswerForm::chunks
+    out_ = std::exchange(greeted_, true) || form_ != AnswerForm::events
                ? ":\n\n"
                : "retry: " + std::to_string(retry_ms) + "\n:\n\n";
     return push();
@@ -166,6 +166,9 @@ void Stream::compose(std::string_view text)
             return;
         case AnswerForm::chunks:
             compose_chunks(text);
+            return;
+        case AnswerForm::relayed:
+            compose_relayed(text);
             return;
         default:
             compose_events(text);
@@ -225,6 +228,23 @@ void Stream::compose_chunks(std::string_view events)
     out_.append(data_mark)
         .append(ending_ == Ending::answer ? "[DONE]" : problem_)
         .append(end);
+    composed_end_ = true;
+}
+
+// The upstream's events, whole ones, as they came.
+void Stream::compose_relayed(std::string_view events)
+{
+    out_ = events.substr(std::min(offset_, events.size()), max_buffer);
+    offset_ += out_.size();
+    if (offset_ < events.size() || ending_ == Ending::none) {
+        return;
+    }
+
+    if (ending_ == Ending::problem) {
+        out_.append("event: error\ndata: {\"type\": \"error\", ")
+            .append(problem_, 1)
+            .append("\n\n");
+    }
     composed_end_ = true;
 }
 

@@ -74,6 +74,7 @@ private:
     void compose(std::string_view text);
     void compose_text(std::string_view text);
     void compose_chunks(std::string_view events);
+    void compose_relayed(std::string_view events);
     void compose_events(std::string_view text);
     void compose_event(const std::string& id, const char* event,
                        std::string_view data);

@@ -5,7 +5,10 @@
 namespace chatbot {
 namespace {
 
-constexpr const char* endpoint = "/chat/completions";
+const char* endpoint_of(ApiPath path)
+{
+    return path == ApiPath::responses ? "/responses" : "/chat/completions";
+}
 
 // "api.openai.com" of "https://api.openai.com/v1".
 std::string_view host_of(std::string_view url)
@@ -26,17 +29,17 @@ std::string without_query(const std::string& url)
 
 }  // namespace
 
-std::string address_of(const ModelServer& server)
+std::string address_of(const ModelServer& server, ApiPath path)
 {
     const auto base = without_query(server.url);
-    return base + endpoint + server.url.substr(base.size());
+    return base + endpoint_of(path) + server.url.substr(base.size());
 }
 
-std::string upstream(const ModelServer& server)
+std::string upstream(const ModelServer& server, ApiPath path)
 {
     const auto base = without_query(server.url);
     const auto host = base.find(host_of(base));
-    return "upstream " + base.substr(host) + endpoint;
+    return "upstream " + base.substr(host) + endpoint_of(path);
 }
 
 }  // namespace chatbot

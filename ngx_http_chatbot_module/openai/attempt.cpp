@@ -66,7 +66,7 @@ bool read_stream(Attempt& attempt, std::string_view bytes)
     if (!attempt.reader->feed(bytes)) {
         attempt.stop = Attempt::Stop::bad_stream;
     }
-    if (!attempt.first_byte && !attempt.reader->text().empty()) {
+    if (!attempt.first_byte && attempt.reader->begun()) {
         attempt.first_byte = attempt.last_byte;
     }
     return attempt.stop == Attempt::Stop::none;
@@ -79,7 +79,7 @@ void find_form(Attempt& attempt)
     attempt.form = form_of(attempt.reply, header(attempt, "Content-Type"));
     if (attempt.form == ReplyForm::stream) {
         attempt.reader.emplace(attempt.settings.answer_max_size, attempt.body,
-                               attempt.api);
+                               attempt.api, attempt.path == ApiPath::responses);
         attempt.first_byte.reset();
         const auto start = std::exchange(attempt.reply, {});
         read_stream(attempt, start);
@@ -202,7 +202,7 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_QUICK_EXIT, 1L);  // do not wait for a resolver given up
 
-    set(CURLOPT_URL, address_of(attempt.server).c_str());
+    set(CURLOPT_URL, address_of(attempt.server, attempt.path).c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
     // The environment is the master's: it was read with the configuration.
     set(CURLOPT_PROXY, attempt.server.proxy.c_str());

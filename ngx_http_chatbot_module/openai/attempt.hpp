@@ -40,13 +40,15 @@ struct Attempt {
 
     // `handle` is a fresh one, or one that was reset.
     Attempt(Easy handle, const ModelSettings& how, const ModelServer& where,
-            Clock::time_point end, bool in_pieces, bool for_api = false)
+            Clock::time_point end, bool in_pieces, bool for_api = false,
+            ApiPath which = ApiPath::completions)
         : easy(std::move(handle)),
           settings(how),
           server(where),
           deadline(end),
           stream(in_pieces),
-          api(for_api)
+          api(for_api),
+          path(which)
     {
     }
 
@@ -59,6 +61,7 @@ struct Attempt {
     const Clock::time_point deadline;
     const bool stream;  // a stream is asked for
     const bool api;     // the reply is wanted as it comes
+    const ApiPath path;
 
     // Set before prepare(), if at all.
     std::shared_ptr<curl_slist> resolved;  // the host's addresses

@@ -6,6 +6,7 @@
 
 #include "openai/chunk.hpp"
 #include "openai/protocol.hpp"
+#include "openai/responses.hpp"
 #include "text/json.hpp"
 #include "text/unicode.hpp"
 
@@ -251,6 +252,9 @@ std::string split_reply(std::string_view reply)
 {
     std::string events;
     Json json = parse_foreign_json(reply);
+    if (cJSON_IsArray(member(json.get(), "output"))) {
+        return completed_event(reply);
+    }
     const cJSON* choice;
     cJSON_ArrayForEach(choice, member(json.get(), "choices"))
     {
@@ -304,7 +308,7 @@ std::string api_body(const ApiCall& call, bool stream, bool with_stream_options)
     body.append(call.members.empty() ? "" : ",").append(call.members);
     if (stream) {
         body += R"(,"stream":true)";
-        body += with_stream_options
+        body += with_stream_options && call.path == ApiPath::completions
                     ? R"(,"stream_options":{"include_usage":true})"
                     : "";
     }

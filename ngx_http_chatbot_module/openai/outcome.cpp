@@ -10,6 +10,7 @@
 #include "openai/error.hpp"
 #include "openai/events.hpp"
 #include "openai/protocol.hpp"
+#include "openai/responses.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -26,7 +27,7 @@ constexpr const char* unusable = "The model gave no usable answer.";
 
 std::string upstream(const Attempt& attempt)
 {
-    return upstream(attempt.server);
+    return upstream(attempt.server, attempt.path);
 }
 
 // What a client is told: the reason is none of its business.
@@ -242,8 +243,9 @@ Outcome read_failure(const Attempt& attempt, const ReplyError& error)
 std::optional<Answer> read_answer(Attempt& attempt, ReplyError& error)
 {
     if (attempt.api) {
-        return attempt.reader
-                   ? attempt.reader->finish_api(error)
+        return attempt.reader ? attempt.reader->finish_api(error)
+               : attempt.path == ApiPath::responses
+                   ? read_response(attempt.reply, error, attempt.body)
                    : read_api_reply(attempt.reply, error, attempt.body);
     }
     return attempt.reader ? attempt.reader->finish(error)

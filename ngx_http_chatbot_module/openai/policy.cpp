@@ -128,7 +128,9 @@ try {
 bool Policy::ask_without(Call& call, const Outcome& outcome)
 {
     const auto& name = outcome.refused_member;
-    if (name.empty() || (call.ask.api && name != "stream_options") ||
+    if (name.empty() ||
+        (call.ask.api && (name != "stream_options" ||
+                          call.ask.api.path == ApiPath::responses)) ||
         std::count(call.left_out.begin(), call.left_out.end(), name) > 0) {
         return false;
     }

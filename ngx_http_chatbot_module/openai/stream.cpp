@@ -5,11 +5,15 @@
 
 #include "openai/events.hpp"
 #include "openai/protocol.hpp"
+#include "openai/responses.hpp"
 #include "text/json.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
 namespace {
+
+// Some words of an answer are an event of some hundred bytes.
+constexpr std::size_t bytes_of_event = 64;
 
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
@@ -128,7 +132,9 @@ std::optional<Answer> StreamReader::finish_api(ReplyError& error)
         return std::nullopt;
     }
 
-    auto answer = read_api_reply(join_events(events_), error, request_);
+    auto answer = relay_
+                      ? read_response(response_, error, request_)
+                      : read_api_reply(join_events(events_), error, request_);
     if (answer) {
         answer->complete = answer->complete && !unsure_;
         answer->events = std::move(events_);
@@ -175,7 +181,8 @@ void StreamReader::take_line(std::string_view line)
         data_ += line;
         data_ += '\n';
     } else if (take_prefix(line, "event:")) {
-        error_event_ = trim_ascii(line) == "error";
+        event_name_ = trim_ascii(line);
+        error_event_ = event_name_ == "error";
     }
 }
 
@@ -183,10 +190,13 @@ void StreamReader::take_event()
 {
     auto data = trim_ascii(data_);
     const bool is_error = std::exchange(error_event_, false);
+    const auto name = std::exchange(event_name_, {});
     if (is_error) {
         fail(read_error_event(data, request_));
     } else if (data == "[DONE]") {
         done_ = true;
+    } else if (relay_ && !data.empty()) {
+        take_relayed(name, data);
     } else if (!data.empty()) {
         chunk_.clear();
         if (!scan_chunk(data, chunk_)) {
@@ -201,15 +211,32 @@ void StreamReader::take_event()
 
 void StreamReader::keep_event(std::string_view data)
 {
-    // Some words of an answer are a chunk of some hundred bytes.
-    constexpr std::size_t largest = 64;
-
     if (!keep_ || failed_ || !data.starts_with('{')) {
         return;
     }
     append_event(events_, data);
-    if (events_.size() / largest > max_size_ + 1024) {
+    if (events_.size() / bytes_of_event > max_size_ + 1024) {
         fail("the answer is too large");
+    }
+}
+
+// An event of /responses: the last one has the whole response.
+void StreamReader::take_relayed(const std::string& name, std::string_view data)
+{
+    const auto event = read_response_event(data);
+    if (event.end == ResponseEvent::End::failed) {
+        fail(read_error_event(event.response.empty() ? data : event.response,
+                              request_));
+        return;
+    }
+
+    append_relayed(events_, name, data);
+    if (events_.size() / bytes_of_event > max_size_ + 1024) {
+        fail("the answer is too large");
+    }
+    if (event.end == ResponseEvent::End::whole) {
+        response_ = event.response;
+        done_ = true;
     }
 }
 

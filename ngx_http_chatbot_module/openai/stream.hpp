@@ -23,12 +23,14 @@ class StreamReader {
 public:
     // `max_size` bounds the answer's text, in bytes.  `request` is the body
     // that was sent, see read_error(), and outlives the reader.
-    // With `keep` all events are kept, too: see events().
+    // With `keep` all events are kept, too: see events().  With `relay` the
+    // stream is one of /responses, and its events are kept as they are.
     explicit StreamReader(std::size_t max_size, std::string_view request = {},
-                          bool keep = false)
+                          bool keep = false, bool relay = false)
         : max_size_(max_size),
           request_(request),
-          keep_(keep)
+          keep_(keep),
+          relay_(relay)
     {
     }
 
@@ -39,6 +41,12 @@ public:
     // What can be handed on: all text but white space that may turn out to be
     // the answer's end (and leading white space).  It only grows.
     [[nodiscard]] const std::string& text() const { return answer_.text; }
+
+    // Whether something of the answer has come.
+    [[nodiscard]] bool begun() const
+    {
+        return !answer_.text.empty() || (relay_ && !events_.empty());
+    }
 
     // The events by now, see events.hpp.
     [[nodiscard]] const std::string& events() const { return events_; }
@@ -67,6 +75,7 @@ private:
     void take_event();
     void take_tree(std::string_view data);
     void keep_event(std::string_view data);
+    void take_relayed(const std::string& name, std::string_view data);
     void take_chunk();
     void take_text(std::string_view text);
     void fail(ReplyError error);
@@ -75,6 +84,9 @@ private:
     const std::size_t max_size_;
     const std::string_view request_;
     const bool keep_;
+    const bool relay_;
+    std::string event_name_;  // of the event not yet ended
+    std::string response_;    // of the last event of /responses
     std::string events_;
     std::string line_;          // the one not yet ended
     bool first_line_ = true;    // a byte order mark may stand in front

@@ -237,7 +237,7 @@ void Transfers::prepare_attempt(Call& call, const Origin& origin)
     const bool stream = (settings.stream && !api) || call.ask.listen;
     call.attempt =
         std::make_unique<Attempt>(handles_.take(), settings, call.server(),
-                                  call.deadline, stream, bool(api));
+                                  call.deadline, stream, bool(api), api.path);
     call.report.attempts++;
 
     Attempt& attempt = *call.attempt;

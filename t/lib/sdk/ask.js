@@ -50,6 +50,29 @@ const questions = {
         return { ...reply.choices[0].message.tool_calls[0].function, parsed_arguments: undefined };
     },
 
+    async response() {
+        const reply = await client.responses.create({ model, input: "sdk response" });
+        return { text: reply.output_text, tokens: reply.usage.total_tokens };
+    },
+
+    async response_stream() {
+        const stream = await client.responses.create({ model, stream: true,
+            input: "a streamed response" });
+        let text = "", end;
+        for await (const event of stream) {
+            if (event.type === "response.output_text.delta") text += event.delta;
+            end = event.type;
+        }
+        return { text, end };
+    },
+
+    async response_broken() {
+        const stream = await client.responses.create({ model, stream: true,
+            input: "[half] a b c d e f g h i j" });
+        for await (const event of stream) void event;
+        return { ended: true };
+    },
+
     async models() {
         const names = [];
         for await (const one of client.models.list()) names.push(one.id);
