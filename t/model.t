@@ -184,9 +184,9 @@ cmp_ok(slowest(), '>=', 1, 'Retry-After is honoured');
 
 is(tried('[status 429] [header Retry-After: 3600]'), '503, 1 calls',
 	'long Retry-After');
-is(tried('[status 429] [header Retry-After: 9]', uri => '/short'),
+is(tried('[status 429] [header Retry-After: 59]', uri => '/short'),
 	'503, 1 calls', 'Retry-After beyond chatbot_timeout');
-cmp_ok(slowest(), '<', 5, 'is not waited for');
+cmp_ok(slowest(), '<', 30, 'is not waited for');
 is(header(ask('[status 429] [header Retry-After: 8]', uri => '/short'),
 	'Retry-After'), 8, 'but handed on');
 
@@ -196,11 +196,11 @@ is(status(ask('[trickle 0.02]', uri => '/impatient')), 200,
 	'chatbot_read_timeout, slow bytes');
 is(tried_all({ uri => '/short' }, '[trickle 0.2]', '[silent]'),
 	'504 504, 2 calls', 'chatbot_timeout');
-cmp_ok(slowest(), '<', 3, 'chatbot_timeout, in time');
+cmp_ok(slowest(), '<', 20, 'chatbot_timeout, in time');
 
 my @crowd = crowd(port(1));
 is(status(ask('how far?', uri => '/far')), 503, 'chatbot_connect_timeout');
-cmp_ok(slowest(), '<', 3, 'chatbot_connect_timeout, in time');
+cmp_ok(slowest(), '<', 20, 'chatbot_connect_timeout, in time');
 
 # answers that are not kept
 
