@@ -131,7 +131,7 @@ like(header($refused, 'Retry-After'), qr/^[1-9]\d*$/, 'retry after');
 is(header($refused, 'Content-Type'), 'application/problem+json', 'problem');
 is($api->in_flight, 3, 'refused at once');
 is($api->calls, 3, 'not asked');
-like($few->error_log, qr/\[error\] .*"chatbot_max_in_flight" is reached, client:/,
+like($few->error_log, qr/\[error\] .*"chatbot_max_in_flight" is reached, request_id: \w+, client:/,
 	'the log says so');
 
 is(answered(map { join '', <$_> } @waiting), 3, 'the others are answered');
