@@ -435,6 +435,9 @@ void Metrics::write_breakers(std::string& out, std::int64_t now_s,
     const auto& what = about(Family::breakers);
     append_head(out, what.name, what.help, "gauge");
     for (const auto& [labels, breakers] : all) {
+        if (breakers.all() == 0) {
+            continue;
+        }
         const std::pair<const char*, int> states[] = {
             {"closed", breakers.closed},
             {"open", breakers.open},
@@ -442,9 +445,7 @@ void Metrics::write_breakers(std::string& out, std::int64_t now_s,
         for (auto [state, n] : states) {
             auto with_state = labels;
             append_label(with_state, "state", state);
-            if (breakers.all() != 0) {
-                append_value(out, what.name, with_state, std::to_string(n));
-            }
+            append_value(out, what.name, with_state, std::to_string(n));
         }
     }
 }

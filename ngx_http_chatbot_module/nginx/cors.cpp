@@ -144,19 +144,9 @@ char* set_cors(ngx_conf_t* cf, ngx_command_t*, void* conf)
 
 ngx_int_t install_cors(ngx_conf_t* cf)
 {
-    auto cmcf = static_cast<ngx_http_core_main_conf_t*>(
-        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
-    auto handler = static_cast<ngx_http_handler_pt*>(
-        ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers));
-    if (!handler) {
-        return NGX_ERROR;
-    }
-
-    // Handlers of a phase are called from the last to the first.
-    *handler = preflight_handler;
     next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = header_filter;
-    return NGX_OK;
+    return add_phase_handler(cf, NGX_HTTP_PREACCESS_PHASE, preflight_handler);
 }
 
 }  // namespace chatbot

@@ -188,10 +188,10 @@ Record Request::record() const
 void Request::log_reason(const Problem& wrong) const
 {
     if (!wrong.reason.empty()) {
-        const std::string id(request_id(r_));
+        const auto id = request_id(r_);
         ngx_log_error(NGX_LOG_ERR, r_->connection->log, 0,
-                      "chatbot: %s, request_id: %s", wrong.reason.c_str(),
-                      id.c_str());
+                      "chatbot: %s, request_id: %*s", wrong.reason.c_str(),
+                      id.size(), id.data());
     }
 }
 

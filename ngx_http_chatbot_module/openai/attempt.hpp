@@ -40,15 +40,14 @@ struct Attempt {
 
     // `handle` is a fresh one, or one that was reset.
     Attempt(Easy handle, const ModelSettings& how, const ModelServer& where,
-            Clock::time_point end, bool in_pieces, bool for_api = false,
-            ApiPath which = ApiPath::completions)
+            Clock::time_point end, bool in_pieces, const ApiCall& call)
         : easy(std::move(handle)),
           settings(how),
           server(where),
           deadline(end),
           stream(in_pieces),
-          api(for_api),
-          path(which)
+          api(call),
+          path(call.path)
     {
     }
 

@@ -12,9 +12,6 @@
 namespace chatbot {
 namespace {
 
-// Some words of an answer are an event of some hundred bytes.
-constexpr std::size_t bytes_of_event = 64;
-
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
 // Finds the ends of lines.  Each byte is looked at twice at most, however the
@@ -182,16 +179,14 @@ void StreamReader::take_line(std::string_view line)
         data_ += '\n';
     } else if (take_prefix(line, "event:")) {
         event_name_ = trim_ascii(line);
-        error_event_ = event_name_ == "error";
     }
 }
 
 void StreamReader::take_event()
 {
     auto data = trim_ascii(data_);
-    const bool is_error = std::exchange(error_event_, false);
     const auto name = std::exchange(event_name_, {});
-    if (is_error) {
+    if (name == "error") {
         fail(read_error_event(data, request_));
     } else if (data == "[DONE]") {
         done_ = true;
@@ -215,7 +210,15 @@ void StreamReader::keep_event(std::string_view data)
         return;
     }
     append_event(events_, data);
-    if (events_.size() / bytes_of_event > max_size_ + 1024) {
+    bound_events();
+}
+
+// Some words of an answer are an event of some hundred bytes.
+void StreamReader::bound_events()
+{
+    constexpr std::size_t largest = 64;
+
+    if (events_.size() / largest > max_size_ + 1024) {
         fail("the answer is too large");
     }
 }
@@ -231,9 +234,7 @@ void StreamReader::take_relayed(const std::string& name, std::string_view data)
     }
 
     append_relayed(events_, name, data);
-    if (events_.size() / bytes_of_event > max_size_ + 1024) {
-        fail("the answer is too large");
-    }
+    bound_events();
     if (event.end == ResponseEvent::End::whole) {
         response_ = event.response;
         done_ = true;

@@ -75,6 +75,7 @@ private:
     void take_event();
     void take_tree(std::string_view data);
     void keep_event(std::string_view data);
+    void bound_events();
     void take_relayed(const std::string& name, std::string_view data);
     void take_chunk();
     void take_text(std::string_view text);
@@ -88,14 +89,13 @@ private:
     std::string event_name_;  // of the event not yet ended
     std::string response_;    // of the last event of /responses
     std::string events_;
-    std::string line_;          // the one not yet ended
-    bool first_line_ = true;    // a byte order mark may stand in front
-    bool after_cr_ = false;     // a "\n" would belong to the line before
-    std::string data_;          // of the event not yet ended
-    bool error_event_ = false;  // its type is "error"
-    Chunk chunk_;               // of the event, used again for the next one
-    Answer answer_;             // its text is what was handed on
-    std::string blank_;         // white space held back
+    std::string line_;        // the one not yet ended
+    bool first_line_ = true;  // a byte order mark may stand in front
+    bool after_cr_ = false;   // a "\n" would belong to the line before
+    std::string data_;        // of the event not yet ended
+    Chunk chunk_;             // of the event, used again for the next one
+    Answer answer_;           // its text is what was handed on
+    std::string blank_;       // white space held back
     std::string finish_reason_;
     bool refused_ = false;
     bool unsure_ = false;  // an event was skipped that may have meant something

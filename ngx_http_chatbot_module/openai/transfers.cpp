@@ -235,9 +235,8 @@ void Transfers::prepare_attempt(Call& call, const Origin& origin)
     const ModelSettings& settings = call.settings();
     const auto& api = call.ask.api;
     const bool stream = (settings.stream && !api) || call.ask.listen;
-    call.attempt =
-        std::make_unique<Attempt>(handles_.take(), settings, call.server(),
-                                  call.deadline, stream, bool(api), api.path);
+    call.attempt = std::make_unique<Attempt>(
+        handles_.take(), settings, call.server(), call.deadline, stream, api);
     call.report.attempts++;
 
     Attempt& attempt = *call.attempt;

@@ -16,6 +16,7 @@ use warnings;
 use strict;
 
 use FindBin;
+use POSIX qw/ _exit /;
 use Test::More;
 use Time::HiRes qw/ time /;
 
@@ -30,7 +31,6 @@ my $rate = $ENV{RATE} // 20;
 my $pieces = $seconds * $rate;
 
 my $upstream = model_in_nginx(http => <<'EOT', conf => <<"EOT2");
-keepalive_requests 1000000000; lua_max_pending_timers 100000;
 init_by_lua_block {
     local ffi = require "ffi"
     ffi.cdef [[typedef struct { long s, us; } timeval_t;
@@ -129,6 +129,5 @@ sub probe {
 		print $now - $_, "\n" for $bytes =~ /"text": " ?<(\d+\.\d+)>/g;
 	}
 	close STDOUT;
-	require POSIX;
-	POSIX::_exit(0);
+	_exit(0);
 }

@@ -81,13 +81,15 @@ sub spread {
 # /DELAY/v1/chat/completions after DELAY milliseconds, as a stream where that is
 # asked for.
 sub model_in_nginx {
+	my (%opt) = @_;
 	my $lua = '/usr/lib/nginx/modules';
 	return Test::Chatbot->new(module => '', main => <<"EOF2",
 load_module $lua/ndk_http_module.so;
 load_module $lua/ngx_http_lua_module.so;
 EOF2
-		http => 'keepalive_requests 1000000000; lua_max_pending_timers 100000;',
-		conf => <<'EOF2', @_)->run;
+		http => 'keepalive_requests 1000000000; ' .
+			'lua_max_pending_timers 100000;' . (delete $opt{http} // ''),
+		conf => <<'EOF2', %opt)->run;
 location ~ ^/(\d+)/v1/chat/completions$ {
     set $delay $1;
     client_body_buffer_size 64k;
