@@ -243,13 +243,6 @@ cmp_ok(counted('chatbot_upstream_calls_total', upstream => 'pair'), '>', 4,
 	'and the counters of the old ones');
 $pair->quit;
 
-for ('chatbot_metrics', 'chatbot_health', 'proxy_pass http://127.0.0.1') {
-	my @both = ("$_;", 'chatbot_pass http://a;');
-	like($t->check("location / {\n" . join("\n", @$_) . "\n}"),
-		qr/\[emerg\].*serves something else/, "$$_[0] in a chatbot")
-		for [@both], [reverse @both];
-}
-
 done_testing();
 
 ###############################################################################

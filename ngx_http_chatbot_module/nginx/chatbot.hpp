@@ -130,7 +130,18 @@ struct Cors {
     std::vector<std::string> origins;
 };
 
+// Where a directive is.
+struct Directive {
+    ngx_str_t name;
+    ngx_str_t file;
+    ngx_uint_t line;  // 0: nowhere
+};
+
 struct LocConf : LocConfBase {
+    // What serves the location if it is one of ours (content.hpp).
+    ngx_http_handler_pt content = nullptr;
+    Directive content_set_by{};
+
     const Route* route = nullptr;
     std::vector<std::pair<std::string, Key>> clients;  // SHA-256 of their keys
     std::vector<std::pair<std::string, std::string>> aliases;  // of models
@@ -170,6 +181,9 @@ extern ngx_command_t commands[];
 
 // route.cpp: sets lcf.route and lcf.key_suffix.
 char* make_route(ngx_conf_t* cf, LocConf& lcf);
+
+// The connection string of the location's database; empty: none (database.cpp).
+char* find_database(ngx_conf_t* cf, const LocConf& lcf, std::string& conninfo);
 
 // The content handler (request.cpp).
 ngx_int_t handler(ngx_http_request_t* r) noexcept;

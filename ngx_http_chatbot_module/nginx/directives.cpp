@@ -7,7 +7,6 @@
 #include "nginx/metrics.hpp"
 #include "nginx/setters.hpp"
 #include "nginx/upstream.hpp"
-#include "postgres/conninfo.hpp"
 #include "text/unicode.hpp"
 
 // The table of directives, and how the values of most of them are read.
@@ -25,19 +24,6 @@ const char* wrong_redis(std::string url)
 {
     RedisSettings settings;
     return url == "off" ? nullptr : parse_redis_url(url, settings);
-}
-
-char* set_postgres(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
-{
-    if (auto rv = set_value(cf, cmd, conf); rv != conf_ok) {
-        return rv;
-    }
-
-    auto conninfo = std::string(view(field_of<ngx_str_t>(conf, cmd)));
-    auto wrong = conninfo == "off" ? "" : wrong_conninfo(conninfo);
-    return wrong.empty() ? conf_ok
-                         : fail(cf, "invalid connection string in \"%V\": %s",
-                                &args(cf)[0], wrong.c_str());
 }
 
 bool valid_table(std::string_view name)

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "journal/segment.hpp"
+#include "nginx/content.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
 
@@ -188,17 +189,6 @@ try {
     return NGX_OK;
 }
 
-bool serves(ngx_conf_t* cf, ngx_http_handler_pt handler)
-{
-    auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
-        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
-    if (clcf->handler) {
-        return false;
-    }
-    clcf->handler = handler;
-    return true;
-}
-
 }  // namespace
 
 Metrics* metrics()
@@ -231,7 +221,7 @@ void init_metrics(const MainConf& conf)
     }
 }
 
-char* set_metrics(ngx_conf_t* cf, ngx_command_t*, void*)
+char* set_metrics(ngx_conf_t* cf, ngx_command_t*, void* conf)
 {
     auto mcf = main_conf(cf);
     if (!mcf->metrics) {
@@ -243,20 +233,16 @@ char* set_metrics(ngx_conf_t* cf, ngx_command_t*, void*)
         }
         mcf->metrics->init = init_zone;
     }
-    return serves(cf, metrics_handler)
-               ? conf_ok
-               : fail(cf,
-                      "\"chatbot_metrics\" in a location that serves "
-                      "something else");
+    set_content(cf, *static_cast<LocConf*>(static_cast<LocConfBase*>(conf)),
+                metrics_handler);
+    return conf_ok;
 }
 
-char* set_health(ngx_conf_t* cf, ngx_command_t*, void*)
+char* set_health(ngx_conf_t* cf, ngx_command_t*, void* conf)
 {
-    return serves(cf, health_handler)
-               ? conf_ok
-               : fail(cf,
-                      "\"chatbot_health\" in a location that serves "
-                      "something else");
+    set_content(cf, *static_cast<LocConf*>(static_cast<LocConfBase*>(conf)),
+                health_handler);
+    return conf_ok;
 }
 
 }  // namespace chatbot

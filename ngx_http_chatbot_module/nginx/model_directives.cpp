@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstring>
 
+#include "nginx/content.hpp"
 #include "nginx/setters.hpp"
 #include "nginx/upstream.hpp"
 #include "openai/protocol.hpp"
@@ -147,14 +148,8 @@ char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
         }
     }
 
-    auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
-        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
-    if (clcf->handler && clcf->handler != handler) {
-        return fail(cf,
-                    "\"chatbot_pass\" in a location that serves something "
-                    "else, too");
-    }
-    clcf->handler = handler;
+    set_content(cf, *static_cast<LocConf*>(static_cast<LocConfBase*>(conf)),
+                handler);
     return conf_ok;
 }
 

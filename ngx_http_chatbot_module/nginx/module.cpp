@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 
+#include "nginx/content.hpp"
 #include "nginx/former.hpp"
 #include "nginx/value.hpp"
 #include "nginx/metrics.hpp"
@@ -53,7 +54,10 @@ char* init_main_conf(ngx_conf_t* cf, void* conf)
     if (mcf->journal_set == NGX_CONF_UNSET) {
         ngx_str_t name = ngx_string("chatbot-journal");
         mcf->journal = journal_path(cf, name);
-        return mcf->journal ? conf_ok : conf_error;
+        if (!mcf->journal) {
+            return conf_error;
+        }
+        mcf->journal->conf_file = nullptr;  // as nginx marks a default
     }
     return conf_ok;
 }
@@ -125,16 +129,18 @@ try {
     auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
 
-    if (conf->pass.data && clcf->handler != handler) {
-        return fail(cf,
-                    "\"chatbot_pass\" in a location that serves something "
-                    "else, too");
+    auto& own = *static_cast<LocConf*>(conf);
+    const auto& outer = *static_cast<LocConf*>(prev);
+
+    if (auto rv = check_content(cf, own); rv != conf_ok) {
+        return rv;
     }
 
     // An "if" or "limit_except" within a chatbot location is one, too, unless
     // it is told to do something else.
     if (!conf->pass.data && clcf->noname && !clcf->handler) {
         conf->pass = prev->pass;
+        own.content_set_by = outer.content_set_by;
         if (conf->pass.data && clcf->lmt_excpt) {
             clcf->handler = handler;
         }
@@ -153,8 +159,6 @@ try {
     inherit(conf->safety_identifier, prev->safety_identifier);
 
     inherit(conf->clients_file, prev->clients_file);
-    auto& own = *static_cast<LocConf*>(conf);
-    const auto& outer = *static_cast<LocConf*>(prev);
     own.clients = own.clients.empty() ? outer.clients : own.clients;
     own.cors = own.cors ? own.cors : outer.cors;
     own.aliases = own.aliases.empty() ? outer.aliases : own.aliases;
@@ -194,7 +198,8 @@ try {
         return conf_ok;
     }
 
-    return make_route(cf, *static_cast<LocConf*>(conf));
+    AtDirective at(cf, own.content_set_by);
+    return make_route(cf, own);
 } catch (const std::exception& e) {
     return fail(cf, "chatbot: %s", e.what());
 }
@@ -218,7 +223,7 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
         }
     }
 
-    if (mcf->journal && ngx_add_path(cf, &mcf->journal) != NGX_OK) {
+    if (mcf->journal && add_journal(cf, *mcf->journal) != NGX_OK) {
         return NGX_ERROR;
     }
 

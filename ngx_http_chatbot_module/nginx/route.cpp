@@ -8,7 +8,6 @@
 #include "text/digest.hpp"
 #include "nginx/upstream.hpp"
 #include "nginx/value.hpp"
-#include "postgres/conninfo.hpp"
 
 // What becomes of a location's directives, and of the environment where they
 // are silent: settings for the clients, and a route to them.
@@ -93,7 +92,7 @@ char* make_headers(ngx_conf_t* cf, const LocConf& lcf, Headers& headers)
             continue;
         }
         if (value->find_first_of("\r\n") != std::string::npos) {
-            return fail(cf, "\"%s\" has more than one line", variable);
+            return fail_environment(cf, variable, "more than one line");
         }
         headers.emplace_back(name, *value);
     }
@@ -141,14 +140,14 @@ char* make_model(ngx_conf_t* cf, LocConf& lcf, ModelSettings& model)
     model.api_key = lcf.api_key.data ? std::string(view(lcf.api_key))
                                      : environment_or(cf, "OPENAI_API_KEY", "");
     if (model.api_key.find_first_of("\r\n") != std::string::npos) {
-        return fail(cf, "\"OPENAI_API_KEY\" has more than one line");
+        return fail_environment(cf, "OPENAI_API_KEY", "more than one line");
     }
     bool default_models;
     model.models = models(cf, lcf, default_models);
     lcf.models_listed = !default_models;
     if (model.models.empty() ||
         !std::all_of(model.models.begin(), model.models.end(), valid_model)) {
-        return fail(cf, "invalid name in \"OPENAI_MODEL\"");
+        return fail_environment(cf, "OPENAI_MODEL", "invalid name of a model");
     }
     model.system_prompt = view(lcf.system_prompt);
     model.params = params(lcf, default_models);
@@ -190,7 +189,7 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
 
     if (!url.empty()) {
         if (auto error = parse_redis_url(url, settings)) {
-            return fail(cf, "%s in \"REDIS_URL\"", error);
+            return fail_environment(cf, "REDIS_URL", error);
         }
         redis = settings;
         return conf_ok;
@@ -201,7 +200,8 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
         auto port =
             ngx_atoi(reinterpret_cast<u_char*>(text.data()), text.size());
         if (port < 1 || port > 65535) {
-            return fail(cf, "invalid port in \"REDIS_PORT\"");
+            return fail_environment(cf, "REDIS_PORT",
+                                    "a port from 1 to 65535 is expected");
         }
         settings.host = *host;
         settings.port = static_cast<int>(port);
@@ -211,83 +211,16 @@ char* make_redis(ngx_conf_t* cf, const LocConf& lcf,
     return conf_ok;
 }
 
-// A conninfo that leaves everything to the environment and libpq's defaults.
-constexpr const char* environment_only =
-    "fallback_application_name=ngx_http_chatbot_module";
-
-// A member of a conninfo string, quoted as libpq wants it.
-std::string conninfo_member(ngx_conf_t* cf, const char* key, const char* name)
-{
-    auto value = environment(cf, name);
-    if (!value) {
-        return "";
-    }
-
-    std::string quoted = std::string(key) + "='";
-    for (auto c : *value) {
-        if (c == '\'' || c == '\\') {
-            quoted += '\\';
-        }
-        quoted += c;
-    }
-    return quoted + "' ";
-}
-
-// The environment that libpq itself reads goes to the workers, which nginx
-// gives no other variables than those that it is told of.  Returns whether it
-// says where the server is.
-bool keep_libpq_environment(ngx_conf_t* cf)
-{
-    bool has_server = false;
-    for (const auto& name : libpq_environment()) {
-        has_server |=
-            environment(cf, name.c_str()) &&
-            (name == "PGHOST" || name == "PGHOSTADDR" || name == "PGSERVICE");
-    }
-    return has_server;
-}
-
-std::string environment_conninfo(ngx_conf_t* cf)
-{
-    auto has_server = keep_libpq_environment(cf);
-    if (auto url = environment(cf, "DATABASE_URL")) {
-        return *url;
-    }
-    if (!environment(cf, "POSTGRES_HOST")) {
-        return has_server ? environment_only : "";
-    }
-    return conninfo_member(cf, "host", "POSTGRES_HOST") +
-           conninfo_member(cf, "port", "POSTGRES_PORT") +
-           conninfo_member(cf, "dbname", "POSTGRES_DB") +
-           conninfo_member(cf, "user", "POSTGRES_USER") +
-           conninfo_member(cf, "password", "POSTGRES_PASSWORD");
-}
-
 char* make_log(ngx_conf_t* cf, const LocConf& lcf, LogTarget& target)
 {
-    target.table = view(lcf.log_table);
-    target.conninfo = environment_conninfo(cf);
-    if (lcf.postgres.data) {
-        target.conninfo = view(lcf.postgres);
-        if (target.conninfo.empty()) {
-            target.conninfo = environment_only;
-        }
+    if (auto rv = find_database(cf, lcf, target.conninfo); rv != conf_ok) {
+        return rv;
     }
-    if (target.conninfo == "off" || target.conninfo.empty()) {
-        target = {};
-        return conf_ok;
+    if (!target.conninfo.empty()) {
+        target.table = view(lcf.log_table);
+        target.keep_s = main_conf(cf)->log_retention;
     }
-
-    target.keep_s = main_conf(cf)->log_retention;
-    auto wrong = wrong_conninfo(target.conninfo);
-    if (wrong.empty()) {
-        return conf_ok;
-    }
-    return fail(cf, "invalid connection string in \"%s\": %s",
-                environment(cf, "DATABASE_URL")     ? "DATABASE_URL"
-                : wrong.starts_with("invalid port") ? "POSTGRES_PORT"
-                                                    : "POSTGRES_HOST",
-                wrong.c_str());
+    return conf_ok;
 }
 
 // The index of `value`, which is added if need be.

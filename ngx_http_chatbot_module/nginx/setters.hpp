@@ -85,6 +85,9 @@ char* set_protocol(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_clients(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 char* set_alias(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 
+// database.cpp
+char* set_postgres(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
+
 // cors.cpp
 char* set_cors(ngx_conf_t* cf, ngx_command_t* cmd, void* conf);
 

@@ -250,8 +250,11 @@ char* use_upstream(ngx_conf_t* cf, std::string_view name, ModelSettings& model)
     const auto found = upstreams.find(std::string(name));
     if (found == upstreams.end()) {
         auto shown = copy(cf->pool, name);
-        return fail(cf, "no \"chatbot_upstream\" \"%V\" for \"chatbot_pass\"",
-                    &shown);
+        return fail(
+            cf,
+            "no \"chatbot_upstream\" \"%V\" for \"chatbot_pass\"; a URL "
+            "starts with http:// or https://",
+            &shown);
     }
 
     model.servers = found->second;

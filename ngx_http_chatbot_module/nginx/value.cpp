@@ -10,6 +10,7 @@
 #include <sstream>
 #include <utility>
 
+#include "nginx/content.hpp"
 #include "nginx/setters.hpp"
 #include "text/unicode.hpp"
 
@@ -164,6 +165,33 @@ ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir)
     return path;
 }
 
+// Where nginx itself fails to make it, it does not say for what.
+ngx_int_t add_journal(ngx_conf_t* cf, ngx_path_t& journal)
+{
+    ngx_file_info_t info;
+    auto path = std::string(view(journal.name));
+    if (ngx_file_info(path.c_str(), &info) == NGX_FILE_ERROR) {
+        path.erase(path.find_last_not_of('/') + 1);
+        path.erase(path.rfind('/') + 1);
+        if (access(path.c_str(), W_OK | X_OK) != 0) {
+            const auto error = ngx_errno;
+            ngx_str_t file{
+                journal.conf_file ? ngx_strlen(journal.conf_file) : 0,
+                journal.conf_file};
+            AtDirective at(cf,
+                           {.name = {}, .file = file, .line = journal.line});
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, error,
+                               "\"%V\" of \"chatbot_log_journal\" cannot be "
+                               "made in \"%s\"",
+                               &journal.name, path.c_str());
+            return NGX_ERROR;
+        }
+    }
+
+    auto added = &journal;
+    return ngx_test_config ? NGX_OK : ngx_add_path(cf, &added);
+}
+
 std::vector<std::string> model_names(std::string_view text)
 {
     std::istringstream words{std::string(text)};
@@ -191,6 +219,14 @@ std::optional<std::string> environment(ngx_conf_t* cf, const char* name)
         *kept = copy(cf->pool, name);
     }
     return text;
+}
+
+char* fail_environment(ngx_conf_t* cf, const std::string& name,
+                       const std::string& why)
+{
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "environment variable \"%s\": %s",
+                  name.c_str(), why.c_str());
+    return conf_error;
 }
 
 }  // namespace chatbot

@@ -28,6 +28,10 @@ char* resolve_value(ngx_conf_t* cf, ngx_str_t& value);
 // there is no memory.
 [[nodiscard]] ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir);
 
+// Has nginx make it when it starts; an error if it cannot.  "nginx -t" makes
+// nothing.
+[[nodiscard]] ngx_int_t add_journal(ngx_conf_t* cf, ngx_path_t& journal);
+
 // The names of models in a value of the environment or of a file, where white
 // space separates them.
 [[nodiscard]] std::vector<std::string> model_names(std::string_view text);
@@ -40,5 +44,9 @@ char* resolve_value(ngx_conf_t* cf, ngx_str_t& value);
 // nginx does for TZ only.
 [[nodiscard]] std::optional<std::string> environment(ngx_conf_t* cf,
                                                      const char* name);
+
+// Logs why a variable of the environment is wrong; that is in no file.
+char* fail_environment(ngx_conf_t* cf, const std::string& name,
+                       const std::string& why);
 
 }  // namespace chatbot

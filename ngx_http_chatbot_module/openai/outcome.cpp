@@ -180,8 +180,9 @@ Outcome::Fault fault_of(const ReplyError& error, bool may_retry)
 Outcome too_large(const Attempt& attempt)
 {
     Outcome outcome;
-    outcome.problem = make_problem(
-        502, upstream(attempt) + " sent more than the largest answer allowed");
+    outcome.problem =
+        make_problem(502, upstream(attempt) + " sent an answer " +
+                              larger_than(attempt.settings.answer_max_size));
     return outcome;
 }
 

@@ -172,6 +172,12 @@ std::string safety_identifier(const ModelSettings& settings,
     return hex(hmac(server.api_key, client));
 }
 
+std::string larger_than(std::size_t answer_max_size)
+{
+    return "larger than \"chatbot_answer_max_size\" allows (" +
+           std::to_string(answer_max_size) + " bytes)";
+}
+
 std::optional<std::string> param_value(std::string_view text)
 {
     auto trimmed = is_utf8(text) ? trim(text) : text;

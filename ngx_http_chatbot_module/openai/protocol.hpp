@@ -37,6 +37,9 @@ namespace chatbot {
 // such as 01, an object, an array, a quoted string), but wrong.
 [[nodiscard]] std::optional<std::string> param_value(std::string_view text);
 
+// What an answer, or an event of it, is that is too large: for the error log.
+[[nodiscard]] std::string larger_than(std::size_t answer_max_size);
+
 // How the body of a reply of status 2xx is to be read.
 enum class ReplyForm { unknown, whole, stream };
 

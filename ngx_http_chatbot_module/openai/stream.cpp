@@ -77,7 +77,7 @@ bool StreamReader::feed(std::string_view bytes)
         auto end = ends.next(at);
         auto part = bytes.substr(at, end == bytes.npos ? end : end - at);
         if (line_.size() + part.size() + data_.size() > max_event) {
-            fail("an event of the stream is too large");
+            fail("an event of the stream is " + larger_than(max_size_));
             break;
         }
         if (end == bytes.npos) {
@@ -219,7 +219,7 @@ void StreamReader::bound_events()
     constexpr std::size_t largest = 64;
 
     if (events_.size() / largest > max_size_ + 1024) {
-        fail("the answer is too large");
+        fail("the answer is " + larger_than(max_size_));
     }
 }
 
@@ -290,7 +290,7 @@ void StreamReader::take_text(std::string_view text)
     }
 
     if (answer_.text.size() + blank_.size() > max_size_) {
-        fail("the answer is too large");
+        fail("the answer is " + larger_than(max_size_));
     }
 }
 

@@ -20,18 +20,19 @@ bool may_hold_password(std::string_view conninfo)
            conninfo.find('=') == conninfo.npos;
 }
 
-// Libpq quotes what it does not understand, which may be part of a password.
+// Libpq quotes what it does not understand, which may be part of a password,
+// and "=", which it misses.
 std::string without_quotations(std::string_view text)
 {
     std::string out;
-    bool quoted = false;
-    for (char c : text) {
-        if (c == '"' && !quoted) {
-            out += "\"...\"";
-        } else if (c != '"' && !quoted) {
-            out += c;
-        }
-        quoted ^= c == '"';
+    while (!text.empty()) {
+        const auto open = std::min(text.find('"'), text.size());
+        const auto close = std::min(text.find('"', open + 1), text.size());
+        const auto quoted = text.substr(open, close + 1 - open);
+
+        out += text.substr(0, open);
+        out += quoted.empty() || quoted == "\"=\"" ? quoted : "\"...\"";
+        text.remove_prefix(std::min(open + quoted.size(), text.size()));
     }
     return out;
 }

@@ -29,6 +29,25 @@ bool concerns_all(std::string_view code)
            code == "MASTERDOWN" || code == "DENIED";
 }
 
+// What to do about an error of authentication; empty if it is none.
+std::string auth_advice(std::string_view error)
+{
+    const auto code = code_of(error);
+    if (error.find("without any password") != error.npos ||
+        error.find("no password is set") != error.npos) {
+        return " (this Redis has no password: remove it from \"chatbot_redis\" "
+               "or REDIS_PASSWORD, or set \"requirepass\" in Redis)";
+    }
+    if (code == "WRONGPASS") {
+        return " (the user or the password in \"chatbot_redis\", REDIS_URL or "
+               "REDIS_PASSWORD is wrong)";
+    }
+    if (code == "NOAUTH") {
+        return " (set the password in \"chatbot_redis\" or REDIS_PASSWORD)";
+    }
+    return "";
+}
+
 // Under which name Redis keeps what has this key.
 std::string name_of(const Key& key)
 {
@@ -188,17 +207,14 @@ void RedisCache::on_value(FlightId flight, const redisReply& reply)
 std::string RedisCache::describe(Command command, std::string_view error)
 {
     switch (command) {
-        case Command::auth: {
+        case Command::auth:
             // The rest may repeat the password.
-            const auto code = code_of(error);
-            return "AUTH is refused: " + std::string(code) +
-                   (code == "ERR" ? " (it has no password, or no such user)"
-                                  : "");
-        }
+            return "AUTH is refused: " + std::string(code_of(error)) +
+                   auth_advice(error);
         case Command::select:
             return "SELECT is refused: " + std::string(error);
         default:
-            return std::string(error);
+            return std::string(error) + auth_advice(error);
     }
 }
 

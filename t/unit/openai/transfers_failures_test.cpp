@@ -171,8 +171,10 @@ TEST_F(TransfersTest, EndlessBodiesAreCutOff)
     const std::string tail = "Connection: close\r\n\r\n";
     const std::string part(10000, ' ');
 
-    EXPECT_EQ(floods("HTTP/1.1 200 OK\r\n" + tail, part),
-              "!502 U sent more than the largest answer allowed");
+    EXPECT_EQ(
+        floods("HTTP/1.1 200 OK\r\n" + tail, part),
+        "!502 U sent an answer larger than \"chatbot_answer_max_size\" allows "
+        "(1000 bytes)");
     EXPECT_EQ(floods("HTTP/1.1 429 X\r\n" + tail, part), "!503 U answered 429");
     EXPECT_EQ(floods(stream_head, delta("abcdef")).substr(0, 6), "!502 U");
     EXPECT_EQ(floods(stream_head, "data: " + part).substr(0, 6), "!502 U");

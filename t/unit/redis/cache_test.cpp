@@ -333,7 +333,7 @@ TEST_F(RedisCacheTest, ErrorReplies)
     for (const std::string error : {"LOADING", "NOAUTH", "MASTERDOWN"}) {
         fake("-" + error + " x\r\n$-1\r\n");
         EXPECT_EQ(run({"a", "b"}), "- -");
-        EXPECT_EQ(told(), error + " x");
+        EXPECT_EQ(told().find(error + " x"), 0u);
         EXPECT_EQ(run({"a"}), "down");
     }
 }
