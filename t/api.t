@@ -226,6 +226,8 @@ my %wrong = (
 	'other model' => [404, 'model_not_found', 'model',
 		body => { %$body, model => 'gpt-99' }],
 	'upstream, 400' => [400, undef, undef, body => text('[status 400]')],
+	'upstream, 400 with a code' => [400, 'too_long', 'messages',
+		body => text('[error code=too_long param=messages message=oh]')],
 	'upstream, 401' => [502, undef, undef, body => text('[status 401]')],
 	'upstream, 500' => [502, undef, undef, body => text('[status 500]')],
 	'upstream, 429' => [503, undef, undef, body => text('[status 429]')],
@@ -240,6 +242,8 @@ for my $name (sort keys %wrong) {
 	is($error->{param}, $param, "$name, param");
 	ok($error->{message} && $error->{type}, "$name, in OpenAI's form");
 }
+is(reply(completions(text('[error code=long message=So long.]')))->{error}
+	{message}, 'So long.', 'what is wrong with a request is told');
 unlike(body(completions(text('[status 401]'))), qr/sk-|incorrect/i,
 	'our key is none of a client\'s business');
 my $busy = completions(text('[status 429]'));

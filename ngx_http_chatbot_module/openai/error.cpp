@@ -322,10 +322,18 @@ ReplyError interpret(int status, const ErrorText& error,
         .status = status,
         .model_missing = is_missing_model(status, error, asked.model),
         .money = is_about_money(status, error),
-        .reason = describe(error)};
-    if (!result.model_missing && !result.money) {
+        .reason = describe(error),
+        .message = loggable(error.message),
+        .code = loggable(error.code),
+        .param = loggable(error.param)};
+    if (result.model_missing) {
+        result.code = "model_not_found";
+        result.param = "model";
+    } else if (!result.money) {
         result.refused_member =
             find_refused_member(status, error, asked.members);
+        result.param =
+            result.param.empty() ? result.refused_member : result.param;
     }
     return result;
 }

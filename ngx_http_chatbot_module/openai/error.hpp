@@ -22,6 +22,12 @@ struct ReplyError {
                          // or how its body starts if it has none; may be empty;
                          // one line of at most 500 bytes, without what looks
                          // like an OpenAI key
+
+    // For a client of the API: what the service says, made fit as above; each
+    // may be empty.
+    std::string message{};
+    std::string code{};
+    std::string param{};
 };
 
 // `request` is the body that was sent, or empty if that is not known: it tells

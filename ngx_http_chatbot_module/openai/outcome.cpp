@@ -24,6 +24,7 @@ constexpr int default_retry_after_s = 5;
 constexpr std::size_t max_request_id_size = 100;
 constexpr std::size_t max_key_shown = 3;  // so little gives nothing away
 constexpr const char* unusable = "The model gave no usable answer.";
+constexpr const char* refused = "The model refused the request.";
 
 std::string upstream(const Attempt& attempt)
 {
@@ -196,9 +197,9 @@ void tell_client(const ReplyError& error, Problem& problem)
         return;
     }
     problem.status = error.status;
-    problem.detail = error.reason;
-    problem.code = error.model_missing ? "model_not_found" : "";
-    problem.param = error.model_missing ? "model" : error.refused_member;
+    problem.detail = error.message.empty() ? refused : error.message;
+    problem.code = error.code;
+    problem.param = error.param;
 }
 
 // `error` was told with `status`, or stood in a reply of status 200.
@@ -416,8 +417,11 @@ Outcome unreachable(const ModelServer& server, const std::string& reason)
 Outcome read_outcome(Attempt& attempt, CURLcode code)
 {
     Outcome outcome = read_ending(attempt, code);
-    conceal_secrets(outcome.problem.reason, attempt);
-    conceal_secrets(outcome.problem.detail, attempt);
+    auto& problem = outcome.problem;
+    for (auto* text :
+         {&problem.reason, &problem.detail, &problem.code, &problem.param}) {
+        conceal_secrets(*text, attempt);
+    }
     return outcome;
 }
 

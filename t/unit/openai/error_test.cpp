@@ -46,6 +46,35 @@ TEST_F(ReadErrorTest, ModelMissing)
     EXPECT_EQ(read(404, error("no such path", "")), "<t: no such path>");
 }
 
+// "code, param: message"
+TEST_F(ReadErrorTest, WhatAClientOfTheApiIsTold)
+{
+    const auto told = [](int status, std::string_view body,
+                         std::string_view request = {}) {
+        auto error = read_error(status, body, request);
+        return error.code + ", " + error.param + ": " + error.message;
+    };
+
+    EXPECT_EQ(told(400, R"({"error": {"message": "Too long: 9 tokens.",)"
+                        R"("type": "invalid_request_error",)"
+                        R"("param": "messages",)"
+                        R"("code": "context_length_exceeded"}})"),
+              "context_length_exceeded, messages: Too long: 9 tokens.");
+    EXPECT_EQ(told(404, error("The model `x` does not exist.", "NotFound")),
+              "model_not_found, model: The model `x` does not exist.");
+    EXPECT_EQ(told(400,
+                   R"({"error": {"message":)"
+                   R"("Unsupported parameter: 'top_k'"}})",
+                   R"({"model":"m","top_k":1})"),
+              ", top_k: Unsupported parameter: 'top_k'");
+    EXPECT_EQ(told(422, R"({"detail": [{"type": "missing",)"
+                        R"("loc": ["body", "messages"], "msg": "required"}]})"),
+              "missing, messages: required");
+    EXPECT_EQ(told(400, error("key sk-abc is wrong\n", "")),
+              ", : key *** is wrong");
+    EXPECT_EQ(told(413, "<html><h1>413</h1></html>"), ", : ");
+}
+
 TEST_F(ReadErrorTest, Money)
 {
     for (std::string code :
