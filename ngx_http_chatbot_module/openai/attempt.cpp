@@ -25,6 +25,7 @@ int on_socket(void* data, curl_socket_t, curlsocktype) noexcept
 {
     Attempt& attempt = *static_cast<Attempt*>(data);
     if (std::exchange(attempt.sent, false)) {
+        attempt.sent_again = true;
         attempt.started = Clock::now();
     }
     return CURL_SOCKOPT_OK;
@@ -33,7 +34,7 @@ int on_socket(void* data, curl_socket_t, curlsocktype) noexcept
 int on_connected(void* data, char*, char*, int, int) noexcept
 {
     Attempt& attempt = *static_cast<Attempt*>(data);
-    attempt.sent = true;
+    attempt.sent_again |= std::exchange(attempt.sent, true);
     attempt.last_byte = Clock::now();
     attempt.on_progress();  // another timeout counts from now on
     return CURL_PREREQFUNC_OK;
@@ -126,7 +127,8 @@ try {
     return 0;
 }
 
-List make_headers(const Attempt& attempt)
+List make_headers(const ModelSettings& settings, const ModelServer& server,
+                  bool stream)
 {
     List headers;
     const auto add = [&](const std::string& line) {
@@ -139,17 +141,30 @@ List make_headers(const Attempt& attempt)
     };
 
     add("Content-Type: application/json");
-    add(attempt.stream ? "Accept: text/event-stream"
-                       : "Accept: application/json");
+    add(stream ? "Accept: text/event-stream" : "Accept: application/json");
     add("Expect:");  // no round trip ahead of a large question
-    if (!attempt.server.api_key.empty()) {
-        add("Authorization: Bearer " + attempt.server.api_key);
+    if (!server.api_key.empty()) {
+        add("Authorization: Bearer " + server.api_key);
     }
-    for (const auto& [name, value] : attempt.settings.headers) {
+    for (const auto& [name, value] : settings.headers) {
         add(value.empty() ? name + ";" : name + ": " + value);
     }
     return headers;
 }
+
+// Sets options of a handle.
+struct Setter {
+    CURL* easy;
+
+    template <class T>
+    void operator()(CURLoption option, T value) const
+    {
+        // The only failure that the values below leave.
+        if (curl_easy_setopt(easy, option, value) == CURLE_OUT_OF_MEMORY) {
+            throw std::bad_alloc();
+        }
+    }
+};
 
 }  // namespace
 
@@ -161,15 +176,16 @@ bool is_success(long status)
 long status_of(const Attempt& attempt)
 {
     long status = 0;
-    curl_easy_getinfo(attempt.easy.get(), CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(attempt.handle.easy.get(), CURLINFO_RESPONSE_CODE,
+                      &status);
     return status;
 }
 
 const char* header(const Attempt& attempt, const char* name)
 {
     curl_header* found = nullptr;
-    const auto code =
-        curl_easy_header(attempt.easy.get(), name, 0, CURLH_HEADER, -1, &found);
+    const auto code = curl_easy_header(attempt.handle.easy.get(), name, 0,
+                                       CURLH_HEADER, -1, &found);
     return code == CURLHE_OK ? found->value : nullptr;
 }
 
@@ -178,34 +194,26 @@ bool is_done(const Attempt& attempt)
     return attempt.reader && attempt.reader->done();
 }
 
-void prepare(Attempt& attempt, std::string body, CURLSH* share)
+Handle make_handle(const ModelSettings& settings, const ModelServer& server,
+                   ApiPath path, bool stream, CURLSH* share)
 {
-    const ModelSettings& settings = attempt.settings;
-    CURL* easy = attempt.easy.get();
+    Handle handle{make_headers(settings, server, stream),
+                  Easy(curl_easy_init())};
+    if (!handle.easy) {
+        throw std::bad_alloc();
+    }
 
-    attempt.body = std::move(body);
-    attempt.headers = make_headers(attempt);
+    const Setter set{handle.easy.get()};
+    const bool https = curl_strnequal(server.url.c_str(), "https:", 6);
 
-    const auto left =
-        std::chrono::ceil<milliseconds>(attempt.deadline - attempt.started);
-    const bool https = curl_strnequal(attempt.server.url.c_str(), "https:", 6);
-    const auto set = [easy](CURLoption option, auto value) {
-        // The only failure that the values below leave.
-        if (curl_easy_setopt(easy, option, value) == CURLE_OUT_OF_MEMORY) {
-            throw std::bad_alloc();
-        }
-    };
-
-    set(CURLOPT_ERRORBUFFER, attempt.error);
     set(CURLOPT_SHARE, share);
-    set(CURLOPT_RESOLVE, attempt.resolved.get());
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_QUICK_EXIT, 1L);  // do not wait for a resolver given up
 
-    set(CURLOPT_URL, address_of(attempt.server, attempt.path).c_str());
+    set(CURLOPT_URL, address_of(server, path).c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
     // The environment is the master's: it was read with the configuration.
-    set(CURLOPT_PROXY, attempt.server.proxy.c_str());
+    set(CURLOPT_PROXY, server.proxy.c_str());
     set(CURLOPT_NOPROXY, settings.no_proxy.c_str());
     set(CURLOPT_FOLLOWLOCATION, 0L);  // the key is for this host only
 
@@ -216,7 +224,6 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
     set(CURLOPT_TCP_KEEPALIVE, 1L);
     set(CURLOPT_MAXAGE_CONN, max_idle_s);
     set(CURLOPT_CONNECTTIMEOUT_MS, long{settings.connect_timeout_ms});
-    set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(left.count())));
 
     set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
     set(CURLOPT_SSL_VERIFYPEER, settings.ssl_verify ? 1L : 0L);
@@ -232,18 +239,44 @@ void prepare(Attempt& attempt, std::string body, CURLSH* share)
     }
 
     set(CURLOPT_USERAGENT, "ngx_http_chatbot_module");
-    set(CURLOPT_HTTPHEADER, attempt.headers.get());
+    set(CURLOPT_HTTPHEADER, handle.headers.get());
+
+    set(CURLOPT_SOCKOPTFUNCTION, on_socket);
+    set(CURLOPT_PREREQFUNCTION, on_connected);
+    set(CURLOPT_HEADERFUNCTION, on_header);
+    set(CURLOPT_WRITEFUNCTION, on_body);
+    return handle;
+}
+
+void prepare(Attempt& attempt, std::string body)
+{
+    const auto left =
+        std::chrono::ceil<milliseconds>(attempt.deadline - attempt.started);
+    const Setter set{attempt.handle.easy.get()};
+
+    attempt.body = std::move(body);
+    set(CURLOPT_ERRORBUFFER, attempt.error);
+    set(CURLOPT_RESOLVE, attempt.resolved.get());
+    set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(left.count())));
     set(CURLOPT_POSTFIELDSIZE, static_cast<long>(attempt.body.size()));
     set(CURLOPT_POSTFIELDS, attempt.body.c_str());
 
-    set(CURLOPT_SOCKOPTFUNCTION, on_socket);
     set(CURLOPT_SOCKOPTDATA, &attempt);
-    set(CURLOPT_PREREQFUNCTION, on_connected);
     set(CURLOPT_PREREQDATA, &attempt);
-    set(CURLOPT_HEADERFUNCTION, on_header);
     set(CURLOPT_HEADERDATA, &attempt);
-    set(CURLOPT_WRITEFUNCTION, on_body);
     set(CURLOPT_WRITEDATA, &attempt);
+}
+
+void detach(Attempt& attempt) noexcept
+{
+    CURL* easy = attempt.handle.easy.get();
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, nullptr);
+    curl_easy_setopt(easy, CURLOPT_RESOLVE, nullptr);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, nullptr);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, nullptr);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, nullptr);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, nullptr);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, nullptr);
 }
 
 Clock::time_point expiry(const Attempt& attempt)

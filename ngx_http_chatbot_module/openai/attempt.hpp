@@ -27,6 +27,12 @@ struct ListDeleter {
 using Easy = std::unique_ptr<CURL, EasyDeleter>;
 using List = std::unique_ptr<curl_slist, ListDeleter>;
 
+// One of libcurl's handles, and the header lines that it sends.
+struct Handle {
+    List headers;
+    Easy easy;
+};
+
 // One HTTP exchange with an OpenAI-compatible API: what is sent, what has been
 // received, and what that means.  Whoever moves the transfer decides what comes
 // next.
@@ -38,10 +44,10 @@ struct Attempt {
     // Why the rest of the reply is not read.
     enum class Stop { none, headers_too_large, body_too_large, bad_stream };
 
-    // `handle` is a fresh one, or one that was reset.
-    Attempt(Easy handle, const ModelSettings& how, const ModelServer& where,
+    // `made` comes from make_handle() with the same arguments.
+    Attempt(Handle made, const ModelSettings& how, const ModelServer& where,
             Clock::time_point end, bool in_pieces, const ApiCall& call)
-        : easy(std::move(handle)),
+        : handle(std::move(made)),
           settings(how),
           server(where),
           deadline(end),
@@ -54,7 +60,7 @@ struct Attempt {
     Attempt(const Attempt&) = delete;
     Attempt& operator=(const Attempt&) = delete;
 
-    Easy easy;
+    Handle handle;
     const ModelSettings& settings;
     const ModelServer& server;
     const Clock::time_point deadline;
@@ -67,7 +73,6 @@ struct Attempt {
     std::function<void()> on_progress;     // called when something has come
 
     // Written by prepare(), then read by libcurl.
-    List headers;
     std::string body;
 
     // Written by libcurl and the callbacks.
@@ -76,7 +81,8 @@ struct Attempt {
     Clock::time_point last_byte;  // up to [DONE]; or the request's, if sent
     // Of the text of a stream, or of the body of a reply in one piece.
     std::optional<Clock::time_point> first_byte;
-    bool sent = false;  // at least begun: it may cost money from now on
+    bool sent = false;        // at least begun: it may cost money from now on
+    bool sent_again = false;  // by libcurl, whose connection was closed
     Stop stop = Stop::none;
     std::size_t header_size = 0;
     bool http1 = false;         // the reply is one of HTTP/1
@@ -86,9 +92,18 @@ struct Attempt {
     std::optional<StreamReader> reader;  // instead of `reply`, for a stream
 };
 
-// Sets all options of the handle but CURLOPT_PRIVATE, for a request with this
-// body.  Throws std::bad_alloc.
-void prepare(Attempt& attempt, std::string body, CURLSH* share);
+// A handle with the options that all calls of a kind share.  Throws
+// std::bad_alloc.
+[[nodiscard]] Handle make_handle(const ModelSettings& settings,
+                                 const ModelServer& server, ApiPath path,
+                                 bool stream, CURLSH* share);
+
+// Sets all other options but CURLOPT_PRIVATE, for a request with this body.
+// Throws std::bad_alloc.
+void prepare(Attempt& attempt, std::string body);
+
+// From here on the handle does not point into the attempt.
+void detach(Attempt& attempt) noexcept;
 
 // When to give it up, if nothing comes until then.
 [[nodiscard]] Clock::time_point expiry(const Attempt& attempt);

@@ -1,5 +1,6 @@
 #include "openai/handles.hpp"
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -11,34 +12,49 @@ Handles::Handles()
     if (!share_) {
         throw std::bad_alloc();
     }
-
-    idle_.reserve(max_idle);
     curl_share_setopt(share_.get(), CURLSHOPT_SHARE,
                       CURL_LOCK_DATA_SSL_SESSION);
 }
 
-Easy Handles::take()
+Handle Handles::take(const ModelSettings& settings, const ModelServer& server,
+                     ApiPath path, bool stream)
 {
-    Easy easy;
-    if (idle_.empty()) {
-        easy.reset(curl_easy_init());
-    } else {
-        easy = std::move(idle_.back());
-        idle_.pop_back();
+    auto& idle = idle_[{&settings, &server, path, stream}];
+    if (idle.empty()) {
+        idle.reserve(max_idle);
+        return make_handle(settings, server, path, stream, share_.get());
     }
 
-    if (!easy) {
-        throw std::bad_alloc();
-    }
-    return easy;
+    Handle handle = std::move(idle.back());
+    idle.pop_back();
+    all_idle_--;
+    return handle;
 }
 
-void Handles::give_back(Easy easy) noexcept
+// libcurl (7.88) counts in the handle how often it sent a request again, and
+// never starts anew: the sixth time would fail.  So only a handle whose request
+// was answered the first time is kept.
+void Handles::give_back(Attempt& attempt) noexcept
 {
-    curl_easy_reset(easy.get());
-    if (idle_.size() < max_idle) {
-        idle_.push_back(std::move(easy));
+    if (attempt.sent_again || attempt.header_size == 0) {
+        return;
     }
+
+    if (all_idle_ == max_idle) {
+        std::max_element(idle_.begin(), idle_.end(),
+                         [](const auto& one, const auto& other) {
+                             return one.second.size() < other.second.size();
+                         })
+            ->second.pop_back();
+        all_idle_--;
+    }
+
+    detach(attempt);
+    idle_
+        .find(
+            {&attempt.settings, &attempt.server, attempt.path, attempt.stream})
+        ->second.push_back(std::move(attempt.handle));
+    all_idle_++;
 }
 
 }  // namespace chatbot

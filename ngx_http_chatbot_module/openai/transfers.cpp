@@ -47,9 +47,9 @@ Transfers::Transfers(Poller& poller, Resolver& resolver,
           [this](CURL* easy, CURLcode code) {
               Call* call = nullptr;
               curl_easy_getinfo(easy, CURLINFO_PRIVATE, &call);
-              if (invariant(
-                      call && call->multi && call->attempt->easy.get() == easy,
-                      "a transfer ends that no call has")) {
+              if (invariant(call && call->multi &&
+                                call->attempt->handle.easy.get() == easy,
+                            "a transfer ends that no call has")) {
                   ended(*call, code);
               }
           })
@@ -224,7 +224,7 @@ bool Transfers::transfer_if_room(Call& call)
     }
 
     prepare_attempt(call, origin);
-    multi->add(call.attempt->easy.get());
+    multi->add(call.attempt->handle.easy.get());
     call.multi = multi;
     call.set_stage(Stage::transferring, expiry(*call.attempt));
     return true;
@@ -236,14 +236,15 @@ void Transfers::prepare_attempt(Call& call, const Origin& origin)
     const auto& api = call.ask.api;
     const bool stream = (settings.stream && !api) || call.ask.listen;
     call.attempt = std::make_unique<Attempt>(
-        handles_.take(), settings, call.server(), call.deadline, stream, api);
+        handles_.take(settings, call.server(), api.path, stream), settings,
+        call.server(), call.deadline, stream, api);
     call.report.attempts++;
 
     Attempt& attempt = *call.attempt;
     attempt.resolved = origin.resolved;
     attempt.on_progress = [this, flight = call.ask.flight] { touch(flight); };
-    prepare(attempt, body_of(call, stream), handles_.share());
-    if (curl_easy_setopt(attempt.easy.get(), CURLOPT_PRIVATE, &call) !=
+    prepare(attempt, body_of(call, stream));
+    if (curl_easy_setopt(attempt.handle.easy.get(), CURLOPT_PRIVATE, &call) !=
         CURLE_OK) {
         throw std::bad_alloc();
     }
@@ -339,11 +340,11 @@ void Transfers::drop_attempt(Call& call) noexcept
         return;
     }
 
-    Easy easy = std::move(call.attempt->easy);
     if (call.multi) {
-        std::exchange(call.multi, nullptr)->remove(easy.get());
+        std::exchange(call.multi, nullptr)
+            ->remove(call.attempt->handle.easy.get());
     }
-    handles_.give_back(std::move(easy));
+    handles_.give_back(*call.attempt);
     call.attempt.reset();
 }
 

@@ -30,6 +30,57 @@ TEST_F(TransfersTest, ConnectionClosedWhileIdleIsNoFailure)
     EXPECT_EQ(ask("hi"), "=x");
 }
 
+// libcurl sends the request again by itself, at most five times for a handle.
+TEST_F(TransfersTest, EveryConnectionClosedWhenUsedAgainIsNoFailure)
+{
+    settings_.retries = 0;
+    start([](Peer& peer, auto&, int n) {
+        n % 2 == 0 ? peer.reset() : reply(peer, 200, completion("x"));
+    });
+    for (int i = 0; i < 12; i++) {
+        EXPECT_EQ(ask("hi"), "=x") << i;
+    }
+    EXPECT_EQ(upstream_->requests(), 23);
+}
+
+// What one call leaves in libcurl's handles is not seen in another.
+TEST_F(TransfersTest, CallsOfOtherKindsShareNothing)
+{
+    answer(200, completion("x"));
+    for (std::string kind : {"a", "b", "a", "b"}) {
+        settings_.api_key = "key-" + kind;
+        settings_.headers = {{"X-Kind", kind}};
+        settings_.stream = kind == "b";
+        const std::string question(kind == "a" ? 5000 : 1, 'q');
+        EXPECT_EQ(ask(question), "=x");
+
+        const auto request = upstream_->last_request();
+        EXPECT_NE(request.find("Bearer key-" + kind + "\r\n"), request.npos);
+        EXPECT_NE(request.find("X-Kind: " + kind + "\r\n"), request.npos);
+        EXPECT_EQ(request.find("text/event-stream") != request.npos,
+                  kind == "b");
+        EXPECT_NE(request.find("\"" + question + "\""), request.npos);
+    }
+    EXPECT_EQ(upstream_->connections(), 1);
+}
+
+TEST_F(TransfersTest, MoreHandlesThanAreKept)
+{
+    constexpr int count = 600;
+    answer(200, completion("x"));
+    for (std::string key : {"a", "b", "c", "a"}) {
+        settings_.api_key = key;
+        for (int i = 0; i < count; i++) {
+            begin("hi");
+        }
+        finish();
+    }
+    EXPECT_EQ(seen_, 4 * count);
+    for (const auto& event : events_) {
+        EXPECT_EQ(describe(event), "=x");
+    }
+}
+
 TEST_F(TransfersTest, ThousandCallsAtOnceEndOnceEach)
 {
     constexpr int count = 1000;

@@ -174,10 +174,8 @@ protected:
     // it.
     const ModelSettings& settings()
     {
-        if (used_.empty() || !(used_.back() == settings_)) {
-            used_.push_back(settings_);
-        }
-        return used_.back();
+        const auto found = std::find(used_.begin(), used_.end(), settings_);
+        return found == used_.end() ? used_.emplace_back(settings_) : *found;
     }
 
     std::string ask(std::string question, bool listen = false)
