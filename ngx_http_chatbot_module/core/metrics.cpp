@@ -383,6 +383,21 @@ std::vector<const Metrics::Process*> Metrics::alive_ones(
     return found;
 }
 
+std::int64_t Metrics::sum_of(const std::vector<const Process*>& processes,
+                             Gauge gauge)
+{
+    std::int64_t sum = 0;
+    for (const auto* process : processes) {
+        sum += process->of(gauge);
+    }
+    return sum;
+}
+
+std::int64_t Metrics::total(Gauge gauge, bool (*alive)(int pid)) const
+{
+    return sum_of(alive_ones(alive), gauge);
+}
+
 void Metrics::write_gauges(std::string& out, std::int64_t now_s,
                            const std::vector<const Process*>& alive) const
 {
@@ -391,13 +406,7 @@ void Metrics::write_gauges(std::string& out, std::int64_t now_s,
         auto since = process->of(Gauge::oldest_since_s);
         oldest_s = since ? std::min(oldest_s, since) : oldest_s;
     }
-    const auto of = [&](Gauge gauge) {
-        std::int64_t sum = 0;
-        for (const auto* process : alive) {
-            sum += process->of(gauge);
-        }
-        return sum;
-    };
+    const auto of = [&](Gauge gauge) { return sum_of(alive, gauge); };
 
     append_gauge(out, "chatbot_in_flight", "Questions without an answer yet.",
                  of(Gauge::in_flight));
@@ -413,9 +422,6 @@ void Metrics::write_gauges(std::string& out, std::int64_t now_s,
                  "1 unless a worker refuses requests, since it cannot record "
                  "them.",
                  of(Gauge::journal_failing) == 0);
-    append_gauge(out, "chatbot_log_backlog_bytes",
-                 "Records that PostgreSQL has not taken yet.",
-                 of(Gauge::backlog_bytes));
     append_gauge(out, "chatbot_log_oldest_seconds",
                  "For how long the oldest of them has waited.",
                  now_s - oldest_s);

@@ -55,7 +55,7 @@ public:
     enum class Gauge : std::uint32_t {
         in_flight,
         streams,
-        backlog_bytes,
+        shipped_bytes,   // of files of the journal that are still there
         oldest_since_s,  // seconds since the epoch; 0: nothing waits
         redis_down,
         postgres_down,
@@ -87,8 +87,11 @@ public:
     // in seconds since the epoch; 0: closed.
     void set_breaker(Series breaker, std::int64_t until_s);
 
-    // Appends the families and gauges as text.  `alive` tells whether a process
-    // is; what others told of themselves does not count.
+    // The sum of what living processes tell.
+    [[nodiscard]] std::int64_t total(Gauge gauge, bool (*alive)(int pid)) const;
+
+    // Appends the families and the other gauges as text.  `alive` tells whether
+    // a process is; what others told of themselves does not count.
     void write(std::string& out, std::int64_t now_s,
                bool (*alive)(int pid)) const;
 
@@ -106,6 +109,8 @@ private:
     [[nodiscard]] Process& own() const;
     [[nodiscard]] std::vector<const Process*> alive_ones(
         bool (*alive)(int pid)) const;
+    [[nodiscard]] static std::int64_t sum_of(
+        const std::vector<const Process*>& processes, Gauge gauge);
     void write_family(std::string& out, Family family) const;
     void write_gauges(std::string& out, std::int64_t now_s,
                       const std::vector<const Process*>& alive) const;

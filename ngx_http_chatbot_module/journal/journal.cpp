@@ -190,6 +190,9 @@ bool Journal::write_current(std::string_view lines)
 
     auto written = write_lines(current_.file, current_.size, lines);
     if (written == Written::all) {
+        if (current_.shipped == current_.size) {
+            current_.since = std::time(nullptr);
+        }
         current_.size += lines.size();
         current_.claimed = std::max(current_.claimed, current_.size);
         return true;
@@ -435,6 +438,24 @@ std::uint64_t Journal::backlog() const
         bytes += segment.size - segment.shipped;
     }
     return bytes;
+}
+
+std::uint64_t Journal::shipped() const
+{
+    std::uint64_t bytes = current_.shipped;
+    for (const auto& segment : queue_) {
+        bytes += segment.shipped;
+    }
+    return bytes;
+}
+
+std::time_t Journal::oldest() const
+{
+    std::time_t since = current_.size == current_.shipped ? 0 : current_.since;
+    for (const auto& segment : queue_) {
+        since = since == 0 ? segment.since : std::min(since, segment.since);
+    }
+    return since;
 }
 
 }  // namespace chatbot

@@ -109,8 +109,13 @@ public:
     // Whether there is more than a batch to ship, or much for this max_size.
     [[nodiscard]] bool is_behind() const;
 
-    // Bytes not yet shipped, of the segments that are open.
+    // Bytes not yet shipped, and bytes that are shipped, of the segments that
+    // are open.
     [[nodiscard]] std::uint64_t backlog() const;
+    [[nodiscard]] std::uint64_t shipped() const;
+
+    // Since when lines wait to be shipped; 0: none does.
+    [[nodiscard]] std::time_t oldest() const;
 
     static constexpr std::uint64_t usual_segment = 4 * 1024 * 1024;
     static constexpr std::uint64_t usual_segments = 256;

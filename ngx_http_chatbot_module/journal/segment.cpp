@@ -43,6 +43,11 @@ bool visit_files(const std::string& dir, std::string_view prefix, Visit visit)
     return true;
 }
 
+bool look_at(const std::string& path, struct stat& state)
+{
+    return lstat(path.c_str(), &state) == 0 && S_ISREG(state.st_mode);
+}
+
 // Oldest first, as far as the names tell.
 std::vector<std::string> segments_in(const std::string& dir,
                                      std::string_view prefix)
@@ -68,6 +73,7 @@ bool take_over(Segment& segment)
     }
 
     segment.size = static_cast<std::uint64_t>(state.st_size);
+    segment.since = state.st_mtime;  // not earlier than that
     if (!cut_torn_line(segment.file, segment.size)) {
         return false;
     }
@@ -100,8 +106,7 @@ bool is_held(const std::string& path)
 bool is_empty(const std::string& path)
 {
     struct stat state;
-    return lstat(path.c_str(), &state) != 0 || !S_ISREG(state.st_mode) ||
-           state.st_size == 0;
+    return !look_at(path, state) || state.st_size == 0;
 }
 
 }  // namespace
@@ -235,12 +240,26 @@ std::optional<std::uint64_t> disk_size(const std::string& dir,
     std::uint64_t total = 0;
     auto add = [&](const std::string& path, std::string_view) {
         struct stat state;
-        if (!except.contains(path) && lstat(path.c_str(), &state) == 0 &&
-            S_ISREG(state.st_mode)) {
+        if (!except.contains(path) && look_at(path, state)) {
             total += disk_size(state);
         }
     };
     return visit_files(dir, prefix, add) ? std::optional(total) : std::nullopt;
+}
+
+Usage usage(const std::string& dir, std::string_view prefix)
+{
+    Usage all;
+    visit_files(dir, "", [&](const std::string& path, std::string_view name) {
+        struct stat state;
+        if (look_at(path, state)) {
+            all.disk += disk_size(state);
+            all.bytes += name.starts_with(prefix)
+                             ? static_cast<std::uint64_t>(state.st_size)
+                             : 0;
+        }
+    });
+    return all;
 }
 
 // The new name is taken by an empty file first, as nothing may be overwritten.

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <optional>
 #include <set>
 #include <string>
@@ -28,6 +29,7 @@ struct Segment {
     std::uint64_t size = 0;     // bytes written, whole lines
     std::uint64_t shipped = 0;  // bytes that are committed
     std::uint64_t claimed = 0;  // bytes that may be written (see Journal)
+    std::time_t since = 0;      // when the first that is to be shipped came
 };
 
 // Some whole lines to ship: bytes [from, to) of an open segment.
@@ -88,6 +90,13 @@ struct Orphans {
 [[nodiscard]] std::optional<std::uint64_t> disk_size(
     const std::string& dir, std::string_view prefix,
     const std::set<std::string>& except);
+
+// What all files of a journal are.
+struct Usage {
+    std::uint64_t disk = 0;   // what they take there
+    std::uint64_t bytes = 0;  // of segments whose name starts with `prefix`
+};
+[[nodiscard]] Usage usage(const std::string& dir, std::string_view prefix);
 
 // Renames a file to NAME-TIME-PID-N.jsonl.
 [[nodiscard]] bool move_away(const std::string& dir, const std::string& name,

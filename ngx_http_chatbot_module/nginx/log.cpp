@@ -52,13 +52,14 @@ ngx_msec_t jittered(ngx_msec_t ms)
 
 LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
                  std::string dir, const SegmentNames& names,
-                 std::uint64_t max_size)
+                 std::uint64_t max_size, std::function<void()> changed)
     : dir_(std::move(dir)),
       orphans_(names.orphans),
       ship_(!target.conninfo.empty()),
       max_reservation_(max_size / reservations),
       journal_(dir_, names.own, max_size, ship_),
       rejects_{.dir = dir_, .max_size = max_size},
+      changed_(std::move(changed)),
       postgres_(
           target.conninfo, target.table, [this] { return gives_up(); },
           ngx_worker == 0 ? target.keep_s : 0),
@@ -104,8 +105,7 @@ bool LogLane::record(std::string_view lines)
     ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
                    "chatbot recorded: %uz bytes", lines.size());
 
-    oldest_s_ = oldest_s_ ? oldest_s_ : ngx_time();
-    tell_metrics();
+    changed_();
 
     if (ship_ && !task_.busy() && (!timer_.timer_set() || lingers_)) {
         linger();
@@ -131,9 +131,7 @@ bool LogLane::tell(bool done)
     }
 
     failing_ = !done;
-    if (auto all = metrics()) {
-        all->set(Metrics::Gauge::journal_failing, failing_);
-    }
+    changed_();
     const auto now = std::chrono::steady_clock::now();
     if (failing_) {
         log_line(NGX_LOG_CRIT,
@@ -175,7 +173,7 @@ void LogLane::send()
 
     if (lines_.empty()) {
         slice_ = journal_.next_slice();
-        begun_s_ = ngx_time();
+        changed_();
     }
     tell_damage();
     search_max_ = journal_.vacancies();
@@ -340,7 +338,7 @@ void LogLane::finished()
 
     auto vacant = journal_.vacancies() == Journal::max_open;
     patrol_due_ |= vacant && std::exchange(more_orphans_, false);
-    tell_metrics();
+    changed_();
     schedule();
 }
 
@@ -356,7 +354,6 @@ void LogLane::go_on()
     if (shipping_ == Shipping::done) {
         journal_.shipped(lines_.size());
         count_rows(lines_, rejected_);
-        oldest_s_ = journal_.backlog() ? begun_s_ : 0;
         lines_.clear();
         slice_ = {};
         backoff_ms_ = 0;
@@ -368,14 +365,12 @@ void LogLane::go_on()
     }
 }
 
-void LogLane::tell_metrics() const
+LogState LogLane::state() const
 {
-    if (auto all = metrics(); all && ship_) {
-        all->set(Metrics::Gauge::backlog_bytes,
-                 static_cast<std::int64_t>(journal_.backlog()));
-        all->set(Metrics::Gauge::oldest_since_s, oldest_s_);
-        all->set(Metrics::Gauge::postgres_down, backoff_ms_ != 0);
-    }
+    return {.shipped_bytes = ship_ ? journal_.shipped() : 0,
+            .oldest_s = ship_ ? journal_.oldest() : 0,
+            .waits = backoff_ms_ != 0,
+            .failing = failing_};
 }
 
 // Has the next batch sent at once or in a while.

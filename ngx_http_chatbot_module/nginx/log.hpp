@@ -1,6 +1,8 @@
 #pragma once
 
 #include <chrono>
+#include <ctime>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -17,6 +19,14 @@
 
 namespace chatbot {
 
+// What "chatbot_metrics" tells of a log.
+struct LogState {
+    std::uint64_t shipped_bytes = 0;  // of segments that are still there
+    std::time_t oldest_s = 0;         // since when records wait; 0: none does
+    bool waits = false;               // for PostgreSQL
+    bool failing = false;             // the journal
+};
+
 // The log of one target: records go to the journal, and a thread follows the
 // journal and takes its lines to PostgreSQL, batch by batch.
 //
@@ -27,7 +37,8 @@ namespace chatbot {
 class LogLane {
 public:
     LogLane(ngx_thread_pool_t* pool, const LogTarget& target, std::string dir,
-            const SegmentNames& names, std::uint64_t max_size);
+            const SegmentNames& names, std::uint64_t max_size,
+            std::function<void()> changed);
 
     // Room for the record of a request that is let in, of about so many bytes.
     // False: the request is to be refused.  release() gives it back, right
@@ -43,6 +54,9 @@ public:
     // Whether a request would be let in.
     [[nodiscard]] bool can_record();
 
+    // The last argument of the constructor is called when it may have changed.
+    [[nodiscard]] LogState state() const;
+
     // Whether a thread works for it.
     [[nodiscard]] bool in_pool() const { return task_.in_pool(); }
 
@@ -51,7 +65,6 @@ public:
     void close();
 
 private:
-    void tell_metrics() const;
     void tell_damage();
     bool tell(bool done);
     void linger();
@@ -75,6 +88,7 @@ private:
     const std::uint64_t max_reservation_;
     Journal journal_;
     const Rejects rejects_;
+    const std::function<void()> changed_;
     LogPostgres postgres_;
 
     // The thread's while the task is busy.
@@ -106,8 +120,6 @@ private:
     ngx_msec_t backoff_ms_ = 0;
     Outage outage_;         // of the journal
     bool failing_ = false;  // the journal
-    time_t begun_s_ = 0;    // when the batch was read
-    time_t oldest_s_ = 0;   // since when records wait; 0: none does
 };
 
 }  // namespace chatbot

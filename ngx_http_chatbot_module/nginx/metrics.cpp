@@ -9,10 +9,10 @@
 #include <optional>
 #include <string>
 
-#include "journal/segment.hpp"
 #include "nginx/content.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
+#include "nginx/segments.hpp"
 
 // "chatbot_metrics" and "chatbot_health": what an operator, Prometheus and
 // Docker ask.
@@ -55,19 +55,29 @@ bool is_alive(int pid)
     return kill(pid, 0) == 0 || errno == EPERM;
 }
 
+// What waits are the records on the disk, of all processes, the dead ones
+// included, but for those that are rows already.
 void append_journal(std::string& out, const MainConf& conf)
 {
     if (!conf.journal) {
         return;
     }
 
-    auto bytes = disk_size(std::string(view(conf.journal->name)), "", {});
+    static JournalUsage files(std::string(view(conf.journal->name)));
+    const auto& usage = files.now();
     append_gauge(out, "chatbot_journal_bytes",
                  "What the journal takes on the disk.",
-                 static_cast<std::int64_t>(bytes.value_or(0)));
+                 static_cast<std::int64_t>(usage.disk));
     append_gauge(out, "chatbot_journal_max_bytes",
                  "What it may take: chatbot_log_journal max_size.",
                  conf.journal_max_size);
+
+    const auto shipped =
+        metrics()->total(Metrics::Gauge::shipped_bytes, is_alive);
+    append_gauge(out, "chatbot_log_backlog_bytes",
+                 "Records that PostgreSQL has not taken yet.",
+                 std::max<std::int64_t>(
+                     static_cast<std::int64_t>(usage.bytes) - shipped, 0));
 }
 
 ngx_int_t send(ngx_http_request_t* r, ngx_uint_t status, std::string_view type,
@@ -98,8 +108,8 @@ try {
     std::string text;
     if (auto all = metrics()) {
         all->write(text, ngx_time(), is_alive);
+        append_journal(text, *main_conf(r));
     }
-    append_journal(text, *main_conf(r));
     return send(r, NGX_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8",
                 text);
 } catch (const std::exception&) {

@@ -15,6 +15,9 @@ namespace {
 
 constexpr ngx_msec_t look_ms = 2000;
 
+// Of the names of segments that are shipped.
+constexpr const char* shipped_prefix = "log-";
+
 }  // namespace
 
 std::vector<SegmentNames> segment_names(const std::vector<LogTarget>& targets)
@@ -30,8 +33,9 @@ std::vector<SegmentNames> segment_names(const std::vector<LogTarget>& targets)
         }
 
         auto database = database_name(target.conninfo);
-        auto own = "log-" + hex(digest({database, target.table})).substr(0, 8);
-        names.push_back({own, databases == 1 ? "log-" : own + "-"});
+        auto own =
+            shipped_prefix + hex(digest({database, target.table})).substr(0, 8);
+        names.push_back({own, databases == 1 ? shipped_prefix : own + "-"});
     }
     return names;
 }
@@ -39,7 +43,7 @@ std::vector<SegmentNames> segment_names(const std::vector<LogTarget>& targets)
 void tell_stranded(const std::string& dir,
                    const std::vector<SegmentNames>& names)
 {
-    auto segments = find_abandoned(dir, "log-");
+    auto segments = find_abandoned(dir, shipped_prefix);
     std::erase_if(segments, [&](std::string_view path) {
         path.remove_prefix(dir.size() + 1);
         return std::any_of(names.begin(), names.end(), [=](auto& name) {
@@ -56,9 +60,23 @@ void tell_stranded(const std::string& dir,
                   segments.size(), segments.front().c_str());
 }
 
+const Usage& JournalUsage::now()
+{
+    constexpr int max_share = 100;  // a hundredth of the time
+
+    const auto start = Clock::now();
+    if (start >= next_at_) {
+        usage_ = usage(dir_, shipped_prefix);
+        const auto end = Clock::now();
+        next_at_ = end + (end - start) * max_share;
+    }
+    return usage_;
+}
+
 JournalWatch::JournalWatch(std::string dir, std::uint64_t max_size)
     : dir_(std::move(dir)),
       max_size_(max_size),
+      usage_(dir_),
       timer_([this] { look(); })
 {
     timer_.hold_worker(false);
@@ -69,8 +87,7 @@ void JournalWatch::look()
 {
     timer_.set_timer(look_ms);
 
-    const auto used = disk_size(dir_, "", {}).value_or(0);
-    const auto change = fill_.update(used, max_size_);
+    const auto change = fill_.update(usage_.now().disk, max_size_);
     const auto tell = [this](ngx_uint_t level, const char* how,
                              unsigned percent, const char* why) {
         log_line(level, "the journal in \"" + dir_ + "\" takes " + how + " " +

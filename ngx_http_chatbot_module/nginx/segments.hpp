@@ -2,9 +2,12 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/fill_level.hpp"
+#include "core/poller.hpp"
+#include "journal/segment.hpp"
 #include "nginx/chatbot.hpp"
 #include "nginx/task.hpp"
 
@@ -28,6 +31,25 @@ struct SegmentNames {
 void tell_stranded(const std::string& dir,
                    const std::vector<SegmentNames>& names);
 
+// What the files of a journal are, as they were a moment ago: looking at them
+// takes a small share of the time, however many there are.
+//
+// Threads:  event loop only.
+class JournalUsage {
+public:
+    explicit JournalUsage(std::string dir)
+        : dir_(std::move(dir))
+    {
+    }
+
+    [[nodiscard]] const Usage& now();
+
+private:
+    const std::string dir_;
+    Usage usage_;
+    Clock::time_point next_at_{};
+};
+
 // Logs how full the journal of all worker processes gets.  One of them is
 // enough.
 //
@@ -41,6 +63,7 @@ private:
 
     const std::string dir_;
     const std::uint64_t max_size_;
+    JournalUsage usage_;
     FillLevel fill_;
     Event timer_;
 };

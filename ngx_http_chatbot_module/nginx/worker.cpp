@@ -212,13 +212,44 @@ private:
         for (std::size_t i = 0; i < names.size(); ++i) {
             logs_.push_back(std::make_unique<LogLane>(
                 conf.thread_pool, conf.logs[i], dir, names[i],
-                static_cast<std::uint64_t>(conf.journal_max_size)));
+                static_cast<std::uint64_t>(conf.journal_max_size),
+                [this] { tell_logs(); }));
         }
+        tell_logs();
         if (ngx_worker == 0) {  // one of them is enough
             tell_stranded(dir, names);
             watch_.emplace(dir,
                            static_cast<std::uint64_t>(conf.journal_max_size));
         }
+    }
+
+    // For "chatbot_metrics"; a log that is just being made is not there yet.
+    void tell_logs() const
+    {
+        auto all = metrics();
+        if (!all) {
+            return;
+        }
+
+        LogState state;
+        for (const auto& log : logs_) {
+            const auto each = log->state();
+            state.shipped_bytes += each.shipped_bytes;
+            state.waits |= each.waits;
+            state.failing |= each.failing;
+            if (each.oldest_s != 0) {
+                state.oldest_s = state.oldest_s == 0
+                                     ? each.oldest_s
+                                     : std::min(state.oldest_s, each.oldest_s);
+            }
+        }
+
+        using Gauge = Metrics::Gauge;
+        all->set(Gauge::shipped_bytes,
+                 static_cast<std::int64_t>(state.shipped_bytes));
+        all->set(Gauge::oldest_since_s, state.oldest_s);
+        all->set(Gauge::postgres_down, state.waits);
+        all->set(Gauge::journal_failing, state.failing);
     }
 
     // At the end of a turn of the event loop: all that it brought goes to the

@@ -26,6 +26,7 @@ package Test::Chatbot;
 #               "events {") all but the first lines of nginx.conf
 #     http, main  further directives of these contexts
 #     workers   how many (1)
+#     user      of them, where the test runs as root (root)
 #     env       environment of nginx: { NAME => value }; by default it holds
 #               OPENAI_API_KEY and nothing else that the module reads
 #     openai, redis, postgres   arguments of these servers: [...]
@@ -172,7 +173,7 @@ sub wrapped {
 
 	return join '', "daemon off;\npid nginx.pid;\n",
 		"error_log %%TEST%%/error.log info;\n",
-		$> ? '' : "user root;\n",
+		$> ? '' : 'user ' . ($self->{user} // 'root') . ";\n",
 		$loaded eq '' ? '' : "load_module $loaded;\n",
 		"worker_processes $self->{workers};\n", $self->{main} // '',
 		"\n$conf";
