@@ -34,6 +34,17 @@ location /limited {
     limit_req_status 429;
 }
 
+location /slow {
+    chatbot_pass %%API%%;
+    chatbot_read_timeout 200ms;
+}
+
+location /fresh {
+    chatbot_pass %%API%%;
+    chatbot_cache_control on;
+    chatbot_abandoned cancel;
+}
+
 location = /metrics {
     chatbot_metrics;
 }
@@ -56,12 +67,19 @@ is(header($first, 'Content-Type'),
 is(value('chatbot_redis_up'), 1, 'Redis is up');
 is(value('chatbot_postgres_up'), 1, 'PostgreSQL is up');
 is(value('chatbot_in_flight'), 0, 'nothing is in flight');
+like(body($first), qr/^$_ 0$/m, "$_ begins at 0") for qw/ chatbot_limited_total
+	chatbot_log_rows_total chatbot_log_rejected_total /,
+	map { qr/chatbot_upstream_$_\{.*\}/ } qw/ retries_total
+	models_passed_over_total members_left_out_total /;
 
 # each outcome
 
 ask('question') for 1 .. 3;
 ask('');
 ask('[status 500] failure');
+ask('[status 503] overloaded');
+ask('[delay 2] too slow', uri => '/slow');
+ask('question', uri => '/fresh', headers => ['Cache-Control: no-cache']);
 ask('limited', uri => '/limited') for 1 .. 3;
 like(get('/chat?stream=1&query=stream'), qr/event: done/, 'a stream');
 
@@ -69,19 +87,34 @@ is(counted('chatbot_requests_total', status => 200, cache => 'MISS'), 3,
 	'misses');
 is(counted('chatbot_requests_total', status => 200, cache => 'HIT'), 2, 'hits');
 is(counted('chatbot_requests_total', status => 422), 1, 'refused');
-is(counted('chatbot_requests_total', status => 502), 1, 'failed');
+is(counted('chatbot_requests_total', status => $_), 1, "failed, $_")
+	for 502, 503, 504;
+is(counted('chatbot_requests_total', status => 200, cache => 'BYPASS'), 1,
+	'past the cache');
 is(counted('chatbot_requests_total', status => 429), 2, 'limited');
 is(counted('chatbot_limited_total'), 2, 'by limit_req');
-is(counted('chatbot_upstream_calls_total', outcome => 'ok'), 3, 'calls');
-is(counted('chatbot_upstream_calls_total', outcome => 'error'), 1,
-	'calls in vain');
-is(counted('chatbot_upstream_retries_total'), 1, 'retries');
+is(counted('chatbot_upstream_calls_total', outcome => 'ok'), 4, 'calls');
+is(counted('chatbot_upstream_calls_total', outcome => $_), 1,
+	"calls in vain, $_") for qw/ error unavailable timeout /;
+is(counted('chatbot_upstream_retries_total'), 2, 'retries');
 cmp_ok(counted('chatbot_tokens_total', type => 'output'), '>', 0, 'tokens');
-is(counted('gen_ai_client_operation_duration_seconds_count'), 4, 'durations');
-is(counted('gen_ai_server_time_to_first_token_seconds_count'), 3,
+is(counted('gen_ai_client_operation_duration_seconds_count'), 7, 'durations');
+is(counted('gen_ai_client_operation_duration_seconds_count',
+	error_type => $_), 1, "of failures, $_") for 502, 503, 504;
+is(counted('gen_ai_server_request_duration_seconds_count', error_type => $_,
+	gen_ai_provider_name => 'openai'), 1, "of requests, $_") for 502, 503, 504;
+is(counted('gen_ai_server_time_to_first_token_seconds_count'), 4,
 	'first tokens');
 is(counted('gen_ai_server_request_duration_seconds_count', cache => 'HIT'), 2,
 	'durations of hits');
+
+my $left = dial();
+print $left request(GET => '/fresh?query=[delay%209]%20left');
+ok(wait_for { value('chatbot_in_flight') == 1 }, 'asked');
+close $left;
+ok(wait_for { counted('chatbot_upstream_calls_total',
+	outcome => 'client_left') == 1 }, 'calls whose clients left');
+promtool_agrees();
 same_as_rows('each outcome');
 is(value('chatbot_streams'), 0, 'no stream is open');
 cmp_ok(value('chatbot_journal_max_bytes'), '==', 2 ** 30, 'max_size');

@@ -17,7 +17,7 @@ constexpr std::size_t spill = 32;  // more than a series has
 constexpr std::size_t max_breakers = 128;
 constexpr std::size_t max_entries = 1024;
 constexpr std::size_t max_processes = 256;
-constexpr std::size_t max_labels = 240;  // bytes
+constexpr std::size_t max_labels = 512;  // bytes
 
 // In seconds.
 constexpr double duration_bounds[] = {0.01,  0.02,  0.04,  0.08, 0.16,

@@ -57,9 +57,14 @@ Metrics::Series of_server(Metrics& all, Family family, const Place& place)
                       {{"upstream", place.upstream}, {"server", place.server}});
 }
 
+bool is_error(const Record& record)
+{
+    return std::string_view(record.status) == "error";
+}
+
 const char* outcome_of(const Record& record)
 {
-    if (std::string_view(record.status) != "error") {
+    if (!is_error(record)) {
         return "ok";
     }
     switch (record.http_status) {
@@ -107,25 +112,34 @@ void count_call(Metrics& all, const Record& record)
                 static_cast<std::uint64_t>(call.attempts - 1));
     }
 
-    const Metrics::Labels labels = {{"gen_ai_operation_name", "chat"},
-                                    {"gen_ai_request_model", model},
-                                    {"upstream", place.upstream},
-                                    {"server", place.server}};
-    all.observe(all.series(Family::call_duration, labels),
-                milliseconds(call.duration_ms));
-    if (call.first_byte_ms >= 0) {
+    Metrics::Labels labels = {{"gen_ai_operation_name", "chat"},
+                              {"gen_ai_provider_name", "openai"},
+                              {"gen_ai_request_model", model},
+                              {"upstream", place.upstream},
+                              {"server", place.server}};
+    const auto error = std::to_string(record.http_status);
+    if (is_error(record)) {
+        labels.emplace_back("error_type", error);
+    } else if (call.first_byte_ms >= 0) {
         all.observe(all.series(Family::first_token, labels),
                     milliseconds(call.first_byte_ms));
     }
+    all.observe(all.series(Family::call_duration, labels),
+                milliseconds(call.duration_ms));
     count_tokens(all, record);
+}
+
+Metrics::Series of_model(Metrics& all, Family family, const Place& place,
+                         const std::string& model)
+{
+    return all.series(family, {{"upstream", place.upstream},
+                               {"server", place.server},
+                               {"model", known_model(model)}});
 }
 
 void count_member(Metrics& all, Family family, const Change& change)
 {
-    const auto& place = place_of(change.server);
-    all.add(all.series(family, {{"upstream", place.upstream},
-                                {"server", place.server},
-                                {"model", known_model(change.model)}}));
+    all.add(of_model(all, family, place_of(change.server), change.model));
 }
 
 // Where several groups have the server, the breaker that is open longest
@@ -141,10 +155,35 @@ void set_breaker(Metrics& all, const Change& change, std::int64_t until_s)
                     until_s);
 }
 
+// A counter that begins with 1 is none that grows: to Prometheus, its first
+// event has not happened.
+void begin_at_zero(Metrics& all)
+{
+    for (auto family : {Family::limited, Family::rows, Family::rejected}) {
+        (void)all.series(family);
+    }
+    for (auto status : {"success", "cached", "error"}) {
+        (void)all.series(Family::records, {{"status", status}});
+    }
+}
+
+void begin_at_zero(Metrics& all, const ModelServer& server, const Place& place)
+{
+    (void)of_server(all, Family::retries, place);
+    for (const auto& model : server.models) {
+        for (auto family :
+             {Family::models_passed_over, Family::members_left_out}) {
+            (void)of_model(all, family, place, model);
+        }
+    }
+}
+
 }  // namespace
 
 void init_counts(const MainConf& conf)
 {
+    begin_at_zero(*metrics());
+
     std::map<std::string, std::string> upstreams;
     for (const auto& [upstream, servers] : conf.upstreams) {
         for (const auto& server : servers) {
@@ -159,6 +198,7 @@ void init_counts(const MainConf& conf)
             const auto found = upstreams.find(server.name);
             const auto& place = known.servers[name] = {
                 found == upstreams.end() ? name : found->second, name};
+            begin_at_zero(*metrics(), server, place);
             if (settings.servers.size() > 1) {
                 metrics()->set_breaker(
                     of_server(*metrics(), Family::breakers, place), 0);
@@ -186,7 +226,9 @@ void count(const Record& record, bool durable)
         }
         all->add(it->second);
     }
-    if (std::string_view(record.cache_status) == to_string(CacheStatus::miss) &&
+    const std::string_view cache = record.cache_status;
+    if ((cache == to_string(CacheStatus::miss) ||
+         cache == to_string(CacheStatus::bypass)) &&
         record.call.attempts > 0) {
         count_call(*all, record);
     }

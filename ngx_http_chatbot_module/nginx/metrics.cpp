@@ -130,7 +130,9 @@ try {
     return NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
-std::string name_of(CacheStatus status)
+constexpr auto caches = static_cast<std::size_t>(CacheStatus::bypass) + 1;
+
+const char* name_of(CacheStatus status)
 {
     return status == CacheStatus::none ? "NONE" : to_string(status);
 }
@@ -141,7 +143,6 @@ Metrics::Series requests_series(Metrics& all, ngx_uint_t status,
                                 CacheStatus cache)
 {
     constexpr ngx_uint_t statuses = 600;
-    constexpr std::size_t caches = 4;
     static std::array<std::optional<Metrics::Series>, statuses * caches> known;
 
     status = status < statuses ? status : 0;
@@ -154,15 +155,23 @@ Metrics::Series requests_series(Metrics& all, ngx_uint_t status,
     return *series;
 }
 
-Metrics::Series durations_series(Metrics& all, CacheStatus cache)
+Metrics::Series durations_series(Metrics& all, ngx_uint_t status,
+                                 CacheStatus cache)
 {
-    static std::array<std::optional<Metrics::Series>, 4> known;
+    static std::array<std::optional<Metrics::Series>, caches> known;
+
+    Metrics::Labels labels = {{"gen_ai_operation_name", "chat"},
+                              {"gen_ai_provider_name", "openai"},
+                              {"cache", name_of(cache)}};
+    if (status >= NGX_HTTP_BAD_REQUEST) {
+        const auto error = std::to_string(status);
+        labels.emplace_back("error_type", error);
+        return all.series(Family::request_duration, labels);
+    }
 
     auto& series = known[static_cast<std::size_t>(cache)];
     if (!series) {
-        series = all.series(
-            Family::request_duration,
-            {{"gen_ai_operation_name", "chat"}, {"cache", name_of(cache)}});
+        series = all.series(Family::request_duration, labels);
     }
     return *series;
 }
@@ -191,7 +200,7 @@ try {
     if (request && request->asked) {
         auto tp = ngx_timeofday();
         auto now_ms = static_cast<std::int64_t>(tp->sec) * 1000 + tp->msec;
-        all->observe(durations_series(*all, cache),
+        all->observe(durations_series(*all, status, cache),
                      std::chrono::milliseconds(now_ms - arrival_ms(r)));
     }
     return NGX_OK;
