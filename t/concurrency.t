@@ -11,6 +11,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 
 use lib 'lib';
 use Test::Chatbot;
+use Test::Chatbot::Server qw/ read_file /;
 
 ###############################################################################
 
@@ -91,6 +92,17 @@ for my $round (1 .. 3) {
 	ok(wait_for { !$api->in_flight }, 'full thread pool, stopped');
 }
 
+# Long answers leave in portions, and between them others have their turn.  The
+# clock of records is nginx's, which stands still within a turn.
+
+my $long = Test::Chatbot->new(with => $t,
+	conf => $conf =~ s/chatbot_postgres \S+;/chatbot_postgres off;/r)->run;
+@answers = many({ timeout => 30 }, ('[delay 1] [size 1000000] long') x 40);
+is(answered(@answers), 40, 'long answers at once');
+my %turns = map { $_ => 1 } ended($long);
+cmp_ok(scalar keys %turns, '>', 5, 'long answers at once, in several turns');
+$long->quit;
+
 # a limit of open files
 
 my $short = Test::Chatbot->new(with => $t, conf => $conf,
@@ -146,6 +158,14 @@ done_testing();
 ###############################################################################
 
 sub answered { scalar grep { status($_) == 200 } @_ }
+
+# When the requests of a journal ended, in milliseconds.
+sub ended {
+	my ($test) = @_;
+	return map { /"timestamp":"[^"]*:(\d\d)\.(\d{3})Z".*"duration_ms":(\d+)/
+			? (1000 * $1 + $2 + $3) % 60000 : () }
+		map { split /\n/, read_file($_) } glob $test->dir . '/chatbot-journal/*';
+}
 
 # Answers that are not to the n-th question.
 sub wrong {

@@ -77,7 +77,12 @@ public:
     Event(const Event&) = delete;
     Event& operator=(const Event&) = delete;
 
+    // In this turn of the event loop, even where one that was posted posts
+    // again.
     void post() { ngx_post_event(&event_, &ngx_posted_events); }
+
+    // In the next turn, so that others have theirs.
+    void post_next() { ngx_post_event(&event_, &ngx_posted_next_events); }
 
     void set_timer(ngx_msec_t in_ms)
     {

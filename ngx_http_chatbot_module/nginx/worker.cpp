@@ -151,7 +151,7 @@ public:
         timer_.set_timer(when_ms > now ? when_ms - now : 0);
     }
 
-    void settle_soon() override { settle_.post(); }
+    void settle_soon() override { settle_.post_next(); }
 
     void send(Errand&& errand) override
     {
