@@ -237,8 +237,9 @@ sub python {
 	write_file('example.py', here($text));
 
 	SKIP: {
-		skip 'no package "openai"', 1 if $text =~ /import OpenAI/
-			&& capture('python3', '-c', 'import openai') ne '';
+		my ($package) = $text =~ /^from (\w*openai) import/;
+		skip "no package \"$package\"", 1 if $package
+			&& capture('python3', '-c', "import $package") ne '';
 		answered(capture('python3', $t->dir . '/example.py'));
 	}
 }
@@ -253,6 +254,8 @@ sub javascript {
 
 	SKIP: {
 		skip 'no SDKs', 1 if $text =~ /^import/m && !-d $modules;
+		skip 'LangChain needs Node.js 20', 1 if $text =~ /langchain/
+			&& capture('node', '--version') =~ /^v1?\d\./;
 		answered(capture('node', $t->dir . '/example.mjs'));
 	}
 }
