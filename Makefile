@@ -198,6 +198,7 @@ bench:
 	t/bench/hits.pl
 	t/bench/misses.pl
 	t/bench/flights.pl
+	t/bench/bursts.pl
 	t/bench/streams.pl
 
 worst:

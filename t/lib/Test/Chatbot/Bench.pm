@@ -79,7 +79,7 @@ sub spread {
 
 # A model that is not the bottleneck: nginx and Lua, which answers
 # /DELAY/v1/chat/completions after DELAY milliseconds, as a stream where that is
-# asked for.
+# asked for.  `http` and `server` are further directives of these contexts.
 sub model_in_nginx {
 	my (%opt) = @_;
 	my $lua = '/usr/lib/nginx/modules';
@@ -89,7 +89,7 @@ load_module $lua/ngx_http_lua_module.so;
 EOF2
 		http => 'keepalive_requests 1000000000; ' .
 			'lua_max_pending_timers 100000;' . (delete $opt{http} // ''),
-		conf => <<'EOF2', %opt)->run;
+		conf => (delete $opt{server} // '') . <<'EOF2', %opt)->run;
 location ~ ^/(\d+)/v1/chat/completions$ {
     set $delay $1;
     client_body_buffer_size 64k;
