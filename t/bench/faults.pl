@@ -48,7 +48,7 @@ $t->run;
 
 my ($api, $redis, $postgres) = ($t->openai, $t->redis, $t->postgres);
 
-diag(sprintf '%-34s %8s %8s %6s %6s %6s %9s', 'fault', 'answered', 'rows',
+diag(sprintf '%-36s %8s %8s %6s %6s %6s %9s', 'fault', 'answered', 'rows',
 	'lost', 'twice', 'failed', 'slowest/s');
 
 try('none', sub { pause(1) });
@@ -93,6 +93,8 @@ other('partitioned table', 2, \&away, 'drop table request_logs',
 
 try('Redis stopped', sub { $redis->stop; pause($away); $redis->start });
 try('Redis frozen', sub { $redis->freeze; pause($away); $redis->thaw });
+try('Redis frozen, 1,000 calls in flight', sub { $redis->freeze; pause($away);
+	$redis->thaw }, at_once => 1000, text => '[delay 0.5]');
 try('Redis full', sub { $redis->cli(qw/ CONFIG SET maxmemory 1 /);
 	pause($away); $redis->cli(qw/ CONFIG SET maxmemory 0 /) });
 
@@ -140,7 +142,7 @@ sub try {
 	my $twice = $postgres->sql('select count(*) - count(distinct request_id)'
 		. ' from request_logs');
 
-	diag(sprintf '%-34s %8d %8d %6d %6d %6d %9.2f  %s', $name, scalar @ids,
+	diag(sprintf '%-36s %8d %8d %6d %6d %6d %9.2f  %s', $name, scalar @ids,
 		$postgres->rows, $load->lost($postgres), $twice,
 		scalar @failed, $load->slowest,
 		join ', ', kinds(@failed));
