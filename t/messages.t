@@ -134,7 +134,7 @@ is(() = $t->error_log =~ /\[error\].*
 	'which directive is to be changed');
 
 is(status(ask('hi', uri => '/password')), 200, 'Redis without a password');
-like($t->error_log, qr/\[error\].*redis\ 127\.0\.0\.1:\d+:\ AUTH\ is\ refused:
+like($t->error_log, qr/\[error\].*redis\ 127\.0\.0\.1:\d+\ fails,.*:\ AUTH\ is\ refused:
 	\ ERR\ \(this\ Redis\ has\ no\ password:\ remove\ it\ from\ "chatbot_redis"/x,
 	'what to do');
 $t->redis->cli('config', 'set', 'requirepass', 'other');

@@ -155,23 +155,30 @@ Metrics::Series requests_series(Metrics& all, ngx_uint_t status,
     return *series;
 }
 
+Metrics::Series make_durations(Metrics& all, CacheStatus cache,
+                               const std::string& error)
+{
+    Metrics::Labels labels = {{"gen_ai_operation_name", "chat"},
+                              {"gen_ai_provider_name", "openai"},
+                              {"cache", name_of(cache)}};
+    if (!error.empty()) {
+        labels.emplace_back("error_type", error);
+    }
+    return all.series(Family::request_duration, labels);
+}
+
 Metrics::Series durations_series(Metrics& all, ngx_uint_t status,
                                  CacheStatus cache)
 {
     static std::array<std::optional<Metrics::Series>, caches> known;
 
-    Metrics::Labels labels = {{"gen_ai_operation_name", "chat"},
-                              {"gen_ai_provider_name", "openai"},
-                              {"cache", name_of(cache)}};
     if (status >= NGX_HTTP_BAD_REQUEST) {
-        const auto error = std::to_string(status);
-        labels.emplace_back("error_type", error);
-        return all.series(Family::request_duration, labels);
+        return make_durations(all, cache, std::to_string(status));
     }
 
     auto& series = known[static_cast<std::size_t>(cache)];
     if (!series) {
-        series = all.series(Family::request_duration, labels);
+        series = make_durations(all, cache, "");
     }
     return *series;
 }

@@ -316,25 +316,28 @@ Outcome read_timeout(const Attempt& attempt)
     Outcome outcome;
     outcome.fault = Outcome::Fault::server;
     const auto& settings = attempt.settings;
-    const auto after = [](int ms) { return std::to_string(ms) + " ms"; };
+    const auto after = [](int ms, const char* directive) {
+        return std::to_string(ms) + " ms (" + directive + ")";
+    };
 
     // libcurl, which has that deadline too, may be early by its rounding.
     if (Clock::now() + max_rounding >= attempt.deadline) {
-        outcome.problem =
-            make_problem(504, upstream(attempt) + " gave no answer within " +
-                                  after(settings.timeout_ms));
+        outcome.problem = make_problem(
+            504, upstream(attempt) + " gave no answer within " +
+                     after(settings.timeout_ms, "chatbot_timeout"));
     } else if (!attempt.sent) {
         outcome.retry = outcome.elsewhere = true;
         outcome.problem = make_problem(
-            503, upstream(attempt) + " could not be reached within " +
-                     after(settings.connect_timeout_ms));
+            503,
+            upstream(attempt) + " could not be reached within " +
+                after(settings.connect_timeout_ms, "chatbot_connect_timeout"));
     } else {
         // Without any byte of a reply, nothing was written that could be paid
         // for: the server is frozen.
         outcome.elsewhere = attempt.header_size == 0;
-        outcome.problem =
-            make_problem(504, upstream(attempt) + " sent nothing for " +
-                                  after(settings.read_timeout_ms));
+        outcome.problem = make_problem(
+            504, upstream(attempt) + " sent nothing for " +
+                     after(settings.read_timeout_ms, "chatbot_read_timeout"));
     }
 
     return outcome;

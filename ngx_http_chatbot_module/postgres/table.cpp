@@ -382,16 +382,18 @@ void LogPostgres::finish(std::string& rejected)
 bool LogPostgres::fail(const std::string& why)
 {
     if (!stopping_()) {
-        tell(Notice::Level::error, outage_.fail(why, Clock::now()));
+        tell(Notice::Level::error, outage_.fail(why, Clock::now()),
+             " fails, records wait in the journal");
     }
     return false;
 }
 
-void LogPostgres::tell(Notice::Level level, const std::string& text)
+void LogPostgres::tell(Notice::Level level, const std::string& text,
+                       const char* state)
 {
     if (!text.empty()) {
-        notices_.push_back(
-            {level, "PostgreSQL (" + database_name(conninfo_) + "): " + text});
+        notices_.push_back({level, "PostgreSQL (" + database_name(conninfo_) +
+                                       ")" + state + ": " + text});
     }
 }
 

@@ -132,7 +132,8 @@ private:
     std::string limits() const;
     void finish(std::string& rejected);
     bool fail(const std::string& why);
-    void tell(Notice::Level level, const std::string& text);
+    void tell(Notice::Level level, const std::string& text,
+              const char* state = "");
 
     const std::string conninfo_;
     const Stopping stopping_;

@@ -138,7 +138,7 @@ void RedisCache::on_time(Clock::time_point now)
 {
     if (!pending_.empty() && pending_.front().deadline <= now) {
         lose("no answer within " + std::to_string(settings_.timeout_ms) +
-             " ms");
+             " ms (chatbot_redis_timeout)");
     }
 
     if (health_.take_probe(now) && connect()) {
@@ -264,7 +264,8 @@ void RedisCache::on_lost(const std::string& reason)
     }
 
     health_.on_failure(Clock::now());
-    tell(Notice::Level::error, outage_.fail(reason, Clock::now()));
+    tell(Notice::Level::error, outage_.fail(reason, Clock::now()),
+         " fails, the model is asked meanwhile");
 
     for (const auto& pending : lost) {
         if (pending.command == Command::lookup) {
@@ -278,7 +279,8 @@ std::vector<Notice> RedisCache::take_notices()
     return std::exchange(notices_, {});
 }
 
-void RedisCache::tell(Notice::Level level, const std::string& text)
+void RedisCache::tell(Notice::Level level, const std::string& text,
+                      const char* state)
 {
     if (text.empty()) {
         return;
@@ -288,7 +290,7 @@ void RedisCache::tell(Notice::Level level, const std::string& text)
         settings_.host.empty()
             ? "unix:" + settings_.path
             : settings_.host + ":" + std::to_string(settings_.port);
-    notices_.push_back({level, "redis " + where + ": " + text});
+    notices_.push_back({level, "redis " + where + state + ": " + text});
 }
 
 }  // namespace chatbot

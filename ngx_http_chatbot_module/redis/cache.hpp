@@ -80,7 +80,8 @@ private:
     void on_refusal(const Pending& pending, std::string_view error);
     static std::string describe(Command command, std::string_view error);
     void lose(std::string_view reason);
-    void tell(Notice::Level level, const std::string& text);
+    void tell(Notice::Level level, const std::string& text,
+              const char* state = "");
 
     const RedisSettings settings_;
     const Found found_;

@@ -147,14 +147,16 @@ TEST_F(TransfersTest, SilenceEndsTheCallAndIsNotAskedAgain)
     settings_.read_timeout_ms = 1000;
     settings_.connect_timeout_ms = settings_.timeout_ms = 30000;
     start([](Peer& peer, auto&, int) { peer.left(); });
-    EXPECT_EQ(plain(ask("hi")), "!504 U sent nothing for 1000 ms");
+    EXPECT_EQ(plain(ask("hi")),
+              "!504 U sent nothing for 1000 ms (chatbot_read_timeout)");
     EXPECT_GE(events_.back().call.duration_ms, 1000);
 
     start([](Peer& peer, auto&, int) {
         peer.send(stream_head + delta("x"));
         peer.left();
     });
-    EXPECT_EQ(plain(ask("hi", true)), "+x !504 U sent nothing for 1000 ms");
+    EXPECT_EQ(plain(ask("hi", true)),
+              "+x !504 U sent nothing for 1000 ms (chatbot_read_timeout)");
     EXPECT_EQ(upstream_->requests(), 1);
 }
 
@@ -166,7 +168,8 @@ TEST_F(TransfersTest, TrickleEndsAtTheDeadline)
         while (!peer.left(10) && peer.send(" ")) {
         }
     });
-    EXPECT_EQ(plain(ask("hi")), "!504 U gave no answer within 300 ms");
+    EXPECT_EQ(plain(ask("hi")),
+              "!504 U gave no answer within 300 ms (chatbot_timeout)");
     // libcurl's clock and ours agree but for parts of a millisecond.
     EXPECT_GE(events_.back().call.duration_ms, 299);
 }

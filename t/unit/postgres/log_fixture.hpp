@@ -129,8 +129,8 @@ protected:
         std::string text;
         for (const auto& notice : log_->take_notices()) {
             text += "EWN"[static_cast<int>(notice.level)];
-            auto start = notice.text.find("): ");
-            auto what = notice.text.substr(start + 2);
+            auto start = notice.text.find(": ", notice.text.find(")"));
+            auto what = notice.text.substr(start + 1);
             text += what.substr(0, what.find(" after ")) + "\n";
         }
         return text;

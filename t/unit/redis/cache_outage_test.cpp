@@ -84,7 +84,7 @@ TEST_F(RedisOutageTest, SilenceAndTrickleEndInTime)
     settings_.timeout_ms = 100;
     fake([](Peer& peer, int) { peer.left(); });
     EXPECT_EQ(run({"k"}), "-");
-    EXPECT_EQ(told(), "no answer within 100 ms");
+    EXPECT_EQ(told(), "no answer within 100 ms (chatbot_redis_timeout)");
     EXPECT_GE(time_, milliseconds(99));
 
     fake([](Peer& peer, int) {
@@ -94,7 +94,7 @@ TEST_F(RedisOutageTest, SilenceAndTrickleEndInTime)
         }
     });
     EXPECT_EQ(run({"k"}), "-");
-    EXPECT_EQ(told(), "no answer within 100 ms");
+    EXPECT_EQ(told(), "no answer within 100 ms (chatbot_redis_timeout)");
 }
 
 TEST_F(RedisOutageTest, SlowReaderEndsInTime)
@@ -104,7 +104,7 @@ TEST_F(RedisOutageTest, SlowReaderEndsInTime)
     store("k", std::string(12 << 20, 'x'));
     look_up("k");
     EXPECT_EQ(settle(), "-");
-    EXPECT_EQ(told(), "no answer within 200 ms");
+    EXPECT_EQ(told(), "no answer within 200 ms (chatbot_redis_timeout)");
 }
 
 TEST_F(RedisOutageTest, LateReplyDoesNotMeetTheNextCommand)
@@ -148,7 +148,7 @@ TEST_F(RedisOutageTest, SilentNameServerEndsInTime)
     resolver_.silent = true;
     use(settings_);
     EXPECT_EQ(run({"a", "b"}), "- -");
-    EXPECT_EQ(told(), "no answer within 100 ms");
+    EXPECT_EQ(told(), "no answer within 100 ms (chatbot_redis_timeout)");
     EXPECT_EQ(resolver_.lookups, 1);
     resolver_.answer();  // to nobody
     EXPECT_EQ(told(), "");
@@ -179,7 +179,7 @@ TEST_F(RedisOutageTest, FrozenHandshakeEndsInTimeAndDoesNotSpin)
     }
     EXPECT_LT(turns, 10);
     EXPECT_EQ(settle(), "-");
-    EXPECT_EQ(told(), "no answer within 200 ms");
+    EXPECT_EQ(told(), "no answer within 200 ms (chatbot_redis_timeout)");
 }
 
 TEST_F(RedisOutageTest, NoTlsAtTheOtherEndIsALoss)
