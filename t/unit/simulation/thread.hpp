@@ -1,184 +1,18 @@
 #pragma once
 
-#include <cstdint>
-#include <cstdlib>
 #include <deque>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <list>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
-#include <string_view>
 #include <utility>
-#include <vector>
 
 #include "core/cache_health.hpp"
-#include "core/conductor.hpp"
 #include "core/errands.hpp"
-
-// What the simulation has in the place of the rest of the world: Redis, the
-// model, PostgreSQL, the disk, and the clock.
+#include "simulation/world.hpp"
 
 namespace chatbot::simulation {
-
-// SplitMix64: the same numbers for the same seed, everywhere.
-class Random {
-public:
-    explicit Random(std::uint64_t seed)
-        : state_(seed)
-    {
-    }
-
-    std::uint64_t next()
-    {
-        auto z = (state_ += 0x9e3779b97f4a7c15);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-        return z ^ (z >> 31);
-    }
-
-    std::size_t below(std::size_t n) { return next() % n; }
-    bool one_in(std::size_t n) { return below(n) == 0; }
-
-private:
-    std::uint64_t state_;
-};
-
-// The files of a journal, as they stood at one moment.
-class Snapshot {
-public:
-    void take(const std::string& dir)
-    {
-        files_.clear();
-        for (const auto& entry : std::filesystem::directory_iterator(dir)) {
-            std::ifstream in(entry.path(), std::ios::binary);
-            files_[entry.path()] = {std::istreambuf_iterator<char>(in), {}};
-        }
-    }
-
-    // The process died while it wrote this.
-    void tear(std::string_view half)
-    {
-        if (!files_.empty()) {
-            files_.rbegin()->second += half;
-        }
-    }
-
-    void restore(const std::string& dir)
-    {
-        for (const auto& entry : std::filesystem::directory_iterator(dir)) {
-            std::filesystem::remove(entry.path());
-        }
-        for (const auto& [path, bytes] : files_) {
-            std::ofstream(path, std::ios::binary) << bytes;
-        }
-    }
-
-private:
-    std::map<std::string, std::string> files_;
-};
-
-// What is there whatever becomes of a process.
-struct World {
-    World(std::uint64_t seed, std::string directory, bool keep_steps)
-        : random(seed),
-          dir(std::move(directory)),
-          verbose(keep_steps)
-    {
-    }
-
-    // The first that does not hold ends the run.
-    bool check(bool holds, const char* what)
-    {
-        if (!holds && fault.empty()) {
-            fault = what;
-            say("*** " + fault);
-        }
-        return holds;
-    }
-
-    void say(const std::string& step)
-    {
-        if (verbose) {
-            steps += std::to_string(now_ms) + " ms: " + step + "\n";
-        }
-    }
-
-    std::int64_t time_s() const
-    {
-        return static_cast<std::int64_t>(now_ms / 1000) + 1'000'000'000;
-    }
-    Clock::time_point now() const
-    {
-        return Clock::time_point(std::chrono::milliseconds(now_ms));
-    }
-
-    // Whether the process lives on; each of its calls to the outside is a
-    // moment at which it may be killed.  What it does afterwards has no effect.
-    bool lives()
-    {
-        if (until_kill > 0 && --until_kill == 0) {
-            kill();
-        }
-        return !killed;
-    }
-
-    void kill()
-    {
-        say("killed");
-        until_kill = 0;
-        killed = true;
-        journal.take(dir);
-    }
-
-    Random random;
-    const std::string dir;
-    std::uint64_t now_ms = 1'000'000;
-
-    bool redis_up = true;
-    bool postgres_up = true;
-    bool room = true;  // in the journal
-    bool disk = true;
-
-    struct Kept {
-        Answer answer;
-        std::int64_t expires_s;
-    };
-    std::map<Key, Kept> redis;
-
-    std::map<std::string, std::string> recorded;  // request_id, line
-    std::set<std::string> table;                  // of PostgreSQL
-    std::set<std::string> unsure;  // committed, but the process does not know
-
-    int until_kill = 0;  // so many calls; 0: it is not planned
-    bool killed = false;
-    Snapshot journal;
-
-    const bool verbose;
-    std::string fault;
-    std::string steps;
-};
-
-inline Key key_of(const std::string& question)
-{
-    Key key{};
-    std::copy(question.begin(), question.end(), key.begin());
-    return key;
-}
-
-inline std::string question_of(const Key& key)
-{
-    return {key.begin(), std::find(key.begin(), key.end(), 0)};
-}
-
-// An answer tells which question it belongs to.
-inline bool answers(std::string_view text, const std::string& question)
-{
-    return text.starts_with(question + "#");
-}
 
 // The reactor's thread: the real Errands between an inbox and an outbox, and
 // fakes of Redis and of the model.
@@ -304,6 +138,9 @@ public:
             hand_on(call);
             event.kind = FlightEvent::Kind::answered;
             event.answer.text = call.answer;
+            if (call.what.api) {
+                event.answer.reply = reply_with(call.answer);
+            }
             event.answer.complete = !world_.random.one_in(8);
             event.answer.created = 1;  // its clock is wrong
         } else {
@@ -325,11 +162,15 @@ public:
     World& world_;
     std::deque<Order> inbox;
     std::list<FlightEvent> outbox;
+    std::set<FlightId> unkept;  // their answers are for nobody else
     std::map<FlightId, Call> calls;
     CacheHealth health;
     Errands errands{*this};
 
 private:
+    // Three of them are more than waiters are answered with at once.
+    static constexpr std::size_t long_answer = 100'000;
+
     struct Command {
         bool probe;
         FlightId flight;
@@ -371,8 +212,11 @@ private:
                const Answer& answer) override
     {
         world_.check(answer.complete, "an incomplete answer is stored");
-        world_.check(answers(answer.text, question_of(key)),
+        world_.check(answers(answer.text, question_of(key)) &&
+                         has_its_reply(answer, question_of(key)),
                      "the answer to another question is stored");
+        world_.check(!unkept.contains(flight_of(answer.text)),
+                     "an answer is stored that nobody wants kept");
         world_.check(answer.created == world_.time_s(),
                      "an answer is stored with another time than now");
         if (world_.lives() && health.up() && world_.redis_up) {
@@ -386,8 +230,9 @@ private:
             return;
         }
         Call call;
-        call.answer = what.question + "#" + std::to_string(what.flight) + "#" +
-                      std::string(world_.random.below(40), '.') + "!";
+        call.answer = answer_to(
+            what.question, what.flight,
+            world_.random.one_in(64) ? long_answer : world_.random.below(40));
         call.deadline_ms =
             world_.now_ms + static_cast<unsigned>(what.settings->timeout_ms);
         call.hangs = world_.random.one_in(16);
