@@ -93,7 +93,9 @@ bool Journal::extend(std::uint64_t bytes)
     auto needed = current_.size + bytes;
     auto limit = limit_of_current(needed);
     if (needed > limit) {
-        return fail(dir_ + ": its max_size is reached");
+        return fail(dir_ + ": its max_size is reached (" +
+                    std::to_string(max_size_) +
+                    " bytes, \"chatbot_log_journal\")");
     }
     return grow(current_, needed, limit);
 }

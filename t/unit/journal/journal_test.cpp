@@ -171,7 +171,7 @@ TEST_F(JournalTest, ReservationsAndRecordsFillMaxSize)
     }
     ASSERT_TRUE(journal_->reserve(40'000));
     EXPECT_FALSE(journal_->reserve(1));
-    EXPECT_EQ(journal_->error(), dir_ + ": its max_size is reached");
+    EXPECT_EQ(journal_->error().find(dir_ + ": its max_size is reached"), 0u);
 
     for (auto size : sizes) {
         journal_->release(size);
@@ -223,7 +223,7 @@ TEST_F(JournalTest, MaxSizeIsARefusalUntilSomethingIsShipped)
         ASSERT_TRUE(journal_->append(text.substr(text.size() - 500)));
     }
     EXPECT_GE(text.size(), 48u * 1024);
-    EXPECT_EQ(journal_->error(), dir_ + ": its max_size is reached");
+    EXPECT_EQ(journal_->error().find(dir_ + ": its max_size is reached"), 0u);
 
     EXPECT_EQ(ship().substr(0, 1), "a");
     EXPECT_TRUE(has_room());
