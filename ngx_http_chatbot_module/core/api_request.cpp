@@ -1,9 +1,10 @@
 #include "core/api_request.hpp"
 
 #include <algorithm>
-#include <map>
 #include <utility>
+#include <vector>
 
+#include "text/digest.hpp"
 #include "text/json.hpp"
 #include "text/scanner.hpp"
 #include "text/strict_json.hpp"
@@ -12,7 +13,8 @@ namespace chatbot {
 namespace {
 
 // More would take too long to read ("make worst").
-constexpr std::size_t max_values = 10'000;
+constexpr std::size_t max_values = 6'000;
+constexpr std::size_t max_members = 1'000;  // of the body itself
 
 Problem bad_request(std::string detail, const char* param = "")
 {
@@ -30,49 +32,99 @@ bool is_one_of(std::string_view name,
 
 bool append_canonical(std::string& out, JsonScanner& json);
 
-// A string without escapes is written as it is: most are long texts.
+// What is written here can be read in one way only, from its end: a text is
+// followed by its length.
+void append_name(std::string& out, std::string_view name)
+{
+    out.append(name).append(":");
+    out.append(std::to_string(name.size())).append(":");
+}
+
 bool append_string(std::string& out, JsonScanner& json)
 {
-    std::string_view value;
-    if (!json.take_value(value)) {
+    const auto start = out.size();
+    if (!json.take_string(out)) {
         return false;
     }
-    if (value.find('\\') == value.npos) {
-        out += value;
-        return true;
-    }
-
-    std::string text;
-    JsonScanner(value).take_string(text);
-    append_json(out, text);
+    out.append("\"").append(std::to_string(out.size() - start));
     return true;
 }
 
-// Members by their names; of several equal names the last counts.
+// A member in the text it was written to.
+struct Place {
+    std::size_t name = 0;  // where it starts
+    std::size_t name_size = 0;
+    std::size_t end = 0;
+};
+
+// Sorts the members that `out` has from `start` on by their names; of several
+// equal names the last counts.
+void sort_members(std::string& out, std::size_t start,
+                  std::vector<Place>& places)
+{
+    const auto name_of = [&](const Place& place) {
+        return std::string_view(out).substr(place.name, place.name_size);
+    };
+    const auto in_order = [&](const Place& a, const Place& b) {
+        return name_of(a) < name_of(b);
+    };
+    if (std::adjacent_find(places.begin(), places.end(), [&](auto& a, auto& b) {
+            return !in_order(a, b);
+        }) == places.end()) {
+        return;
+    }
+
+    std::stable_sort(places.begin(), places.end(), in_order);
+    std::string sorted;
+    sorted.reserve(out.size() - start);
+    for (auto place = places.begin(); place != places.end(); ++place) {
+        const auto next = place + 1;
+        if (next == places.end() || name_of(*place) != name_of(*next)) {
+            sorted.append(out, place->name, place->end - place->name);
+        }
+    }
+    out.replace(start, out.npos, sorted);
+}
+
+// A large part is represented by its digest, so that no text is copied once for
+// each level that it is nested in.
+void shorten(std::string& out, std::size_t start)
+{
+    constexpr std::size_t large = 1024;
+
+    if (out.size() - start > large) {
+        const auto digest = sha256(std::string_view(out).substr(start));
+        out.resize(start);
+        out.append(digest.begin(), digest.end()).append("#");
+    }
+}
+
 bool append_object(std::string& out, JsonScanner& json)
 {
-    std::map<std::string, std::string> members;
+    const auto start = out.size();
+    std::vector<Place> places;
+    out += '{';
     std::string name;
     json.enter_object();
     while (json.next_member(name)) {
-        std::string value;
-        if (!append_canonical(value, json)) {
+        places.push_back({out.size(), name.size()});
+        append_name(out, name);
+        if (!append_canonical(out, json)) {
             return false;
         }
-        members[name] = std::move(value);
+        out += ',';
+        places.back().end = out.size();
     }
 
-    out += '{';
-    for (const auto& [key, value] : members) {
-        append_json(out, key);
-        out.append(":").append(value).append(",");
-    }
+    sort_members(out, start + 1, places);
     out += '}';
+    shorten(out, start);
     return json.ok();
 }
 
 bool append_array(std::string& out, JsonScanner& json)
 {
+    const auto start = out.size();
     out += '[';
     json.enter_array();
     while (json.next_element()) {
@@ -82,6 +134,7 @@ bool append_array(std::string& out, JsonScanner& json)
         out += ',';
     }
     out += ']';
+    shorten(out, start);
     return json.ok();
 }
 
@@ -180,6 +233,88 @@ bool is_key_member(std::string_view name)
                              "safety_identifier", "metadata"});
 }
 
+// The members of a request, as written.  A member of a name that comes again
+// has no value: the last one counts.
+struct Member {
+    std::string name;
+    std::string_view value;
+};
+
+struct Members {
+    std::vector<Member> written;  // in this order
+    std::vector<Member*> sorted;  // by their names
+};
+
+void sort_members(Members& members)
+{
+    for (auto& member : members.written) {
+        members.sorted.push_back(&member);
+    }
+    std::sort(members.sorted.begin(), members.sorted.end(),
+              [](auto* a, auto* b) {
+                  const auto order = a->name.compare(b->name);
+                  return order != 0 ? order < 0 : a < b;
+              });
+    for (std::size_t i = 1; i < members.sorted.size(); ++i) {
+        if (members.sorted[i - 1]->name == members.sorted[i]->name) {
+            members.sorted[i - 1]->value = {};
+        }
+    }
+}
+
+bool read_members(std::string_view body, Members& members)
+{
+    JsonScanner json(body);
+    std::string name;
+    json.enter_object();
+    while (members.written.size() <= max_members && json.next_member(name)) {
+        std::string_view value;
+        if (json.take_value(value)) {
+            members.written.push_back({name, value});
+        }
+    }
+    return json.ok();
+}
+
+std::string_view value_of(const Members& members, std::string_view name)
+{
+    for (const auto& member : members.written) {
+        if (member.name == name && !member.value.empty()) {
+            return member.value;
+        }
+    }
+    return {};
+}
+
+// What goes upstream: all but what is ours.
+void append_members(const Members& members, ApiCall& call)
+{
+    for (const auto& [name, value] : members.written) {
+        if (is_one_of(name, {"model", "stream"}) || value.empty() ||
+            (name == "stream_options" && call.path == ApiPath::completions)) {
+            continue;
+        }
+        call.members += call.members.empty() ? "" : ",";
+        append_json(call.members, name);
+        call.members.append(":").append(value);
+    }
+}
+
+// The members by their names.
+std::string canonical_of(const Members& members)
+{
+    std::string canonical;
+    for (const auto* member : members.sorted) {
+        if (!member->value.empty() && is_key_member(member->name)) {
+            JsonScanner json(member->value);
+            append_name(canonical, member->name);
+            (void)append_canonical(canonical, json);
+            canonical += ',';
+        }
+    }
+    return canonical;
+}
+
 }  // namespace
 
 Problem read_api_request(std::string_view body, ApiRequest& request)
@@ -195,53 +330,33 @@ Problem read_api_request(std::string_view body, ApiRequest& request)
         return bad_request("The body must be a JSON object.");
     }
 
-    std::map<std::string, std::string_view> members;
-    std::string name;
-    json.enter_object();
-    while (json.next_member(name)) {
-        std::string_view value;
-        if (json.take_value(value)) {
-            members[name] = value;
-        }
-    }
-    if (!json.ok()) {
+    Members members;
+    if (!read_members(body, members)) {
         return bad_request("The JSON body is nested too deeply.");
     }
+    if (members.written.size() > max_members) {
+        return bad_request("The JSON body has too many members.");
+    }
+    sort_members(members);
 
-    const auto model = members["model"];
+    const auto model = value_of(members, "model");
     if (!model.starts_with('"') || model == "\"\"") {
         return bad_request("You must provide a \"model\" parameter.", "model");
     }
     const bool responses = request.call.path == ApiPath::responses;
-    const auto messages = members[responses ? "input" : "messages"];
+    const auto messages = value_of(members, responses ? "input" : "messages");
     if (!responses && !messages.starts_with('[')) {
         return bad_request("The \"messages\" parameter must be an array.",
                            "messages");
     }
 
     JsonScanner(model).take_string(request.call.model);
-    request.stream = members["stream"] == "true";
-    request.include_usage = include_usage(members["stream_options"]);
+    request.stream = value_of(members, "stream") == "true";
+    request.include_usage = include_usage(value_of(members, "stream_options"));
     request.question =
         messages.starts_with('[') ? last_question(messages) : text_of(messages);
-    for (const auto& [key, value] : members) {
-        if (is_one_of(key, {"model", "stream"}) || value.empty() ||
-            (key == "stream_options" && !responses)) {
-            continue;
-        }
-        std::string member;
-        append_json(member, key);
-        member.append(":");
-        if (is_key_member(key)) {
-            request.canonical += member;
-            JsonScanner scanner(value);
-            (void)append_canonical(request.canonical, scanner);
-            request.canonical += ',';
-        }
-        auto& all = request.call.members;
-        all += (all.empty() ? "" : ",") + member;
-        all += value;
-    }
+    append_members(members, request.call);
+    request.canonical = canonical_of(members);
     return {};
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <charconv>
 #include <string>
 #include <string_view>
 
@@ -19,6 +18,16 @@ inline void append_hex(std::string& out, unsigned char byte, char ten = 'a')
     }
 }
 
+// -1 if it is none.
+[[nodiscard]] constexpr int read_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    const char small = static_cast<char>(c | 0x20);
+    return small >= 'a' && small <= 'f' ? small - 'a' + 10 : -1;
+}
+
 // The number that the first `size` characters of `text` are, in either case; -1
 // if they are not all digits.
 [[nodiscard]] inline int read_hex(std::string_view text, std::size_t size)
@@ -27,11 +36,15 @@ inline void append_hex(std::string& out, unsigned char byte, char ten = 'a')
         return -1;
     }
 
-    unsigned number = 0;
-    const char* end = text.data() + size;
-    return std::from_chars(text.data(), end, number, 16).ptr == end
-               ? static_cast<int>(number)
-               : -1;
+    int number = 0;
+    for (char c : text.substr(0, size)) {
+        const int digit = read_hex_digit(c);
+        if (digit < 0) {
+            return -1;
+        }
+        number = number << 4 | digit;
+    }
+    return number;
 }
 
 }  // namespace chatbot

@@ -1,16 +1,17 @@
 #include "text/scanner.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 
 #include "text/hex.hpp"
+#include "text/plain_run.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
 namespace {
 
-constexpr std::string_view replacement = "\uFFFD";
+constexpr unsigned replacement = 0xFFFD;
 
 bool is_digit(char c)
 {
@@ -55,67 +56,53 @@ std::size_t number_length(std::string_view text)
     return at;
 }
 
-// Whether one of eight bytes may be a quote, a backslash or a control
-// character: no such byte is missed.
-// (https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord)
-bool may_end_plain(std::uint64_t word)
-{
-    constexpr std::uint64_t ones = 0x0101010101010101;
-    constexpr std::uint64_t highs = 0x8080808080808080;
-
-    const auto has_less = [](std::uint64_t bytes, std::uint64_t limit) {
-        return (bytes - ones * limit) & ~bytes & highs;
-    };
-    return (has_less(word, 0x20) | has_less(word ^ ones * '"', 1) |
-            has_less(word ^ ones * '\\', 1)) != 0;
-}
-
-// Where the run of plain characters of a string ends: at a quote, a backslash,
-// a control character, or the end of the text.
-std::size_t plain_length(std::string_view text)
-{
-    std::size_t at = 0;
-    std::uint64_t word;
-    while (text.size() - at >= sizeof(word)) {
-        std::memcpy(&word, text.data() + at, sizeof(word));
-        if (may_end_plain(word)) {
-            break;
-        }
-        at += sizeof(word);
-    }
-    while (at < text.size()) {
-        auto c = static_cast<unsigned char>(text[at]);
-        if (c == '"' || c == '\\' || c < 0x20) {
-            break;
-        }
-        ++at;
-    }
-    return at;
-}
-
-// `character` is in the Basic Multilingual Plane or beyond, no surrogate.
-void append_character(std::string& out, unsigned character)
+// Writes a character, which is no surrogate, as UTF-8; returns its end.
+char* write_character(char* to, unsigned character)
 {
     const auto rest = [&](int shift) {
-        out += static_cast<char>(0x80 | (character >> shift & 0x3F));
+        *to++ = static_cast<char>(0x80 | (character >> shift & 0x3F));
     };
 
     if (character < 0x80) {
-        out += static_cast<char>(character);
+        *to++ = static_cast<char>(character);
     } else if (character < 0x800) {
-        out += static_cast<char>(0xC0 | character >> 6);
+        *to++ = static_cast<char>(0xC0 | character >> 6);
         rest(0);
     } else if (character < 0x10000) {
-        out += static_cast<char>(0xE0 | character >> 12);
+        *to++ = static_cast<char>(0xE0 | character >> 12);
         rest(6);
         rest(0);
     } else {
-        out += static_cast<char>(0xF0 | character >> 18);
+        *to++ = static_cast<char>(0xF0 | character >> 18);
         rest(12);
         rest(6);
         rest(0);
     }
+    return to;
 }
+
+// What the letter behind a backslash stands for; U+0000 if it is no such
+// letter.
+char meaning_of(char letter)
+{
+    static constexpr auto meanings = [] {
+        std::array<char, 256> table{};
+        for (char c : {'"', '\\', '/'}) {
+            table[static_cast<unsigned char>(c)] = c;
+        }
+        table['b'] = '\b';
+        table['f'] = '\f';
+        table['n'] = '\n';
+        table['r'] = '\r';
+        table['t'] = '\t';
+        return table;
+    }();
+    return meanings[static_cast<unsigned char>(letter)];
+}
+
+// What a string means is gathered in pieces of this size.
+constexpr std::size_t piece_size = 512;
+constexpr std::size_t max_character = 4;
 
 }  // namespace
 
@@ -224,18 +211,38 @@ bool JsonScanner::take_string(std::string& out)
         return false;
     }
 
-    for (;;) {
-        auto length = plain_length(rest_);
-        out.append(rest_, 0, length);
-        rest_.remove_prefix(length);
-        if (rest_.starts_with('"')) {
+    char piece[piece_size];
+    char* end = piece;
+    while (!rest_.empty()) {
+        if (end > piece + piece_size - max_character) {
+            out.append(piece, end);
+            end = piece;
+        }
+        if (rest_[0] == '"') {
             rest_.remove_prefix(1);
+            out.append(piece, end);
             return true;
         }
-        if (!rest_.starts_with('\\') || !append_escape(out)) {
-            return fail();
+        if (rest_[0] == '\\') {
+            if (!write_escape(end)) {
+                return fail();
+            }
+            continue;
         }
+
+        const auto length = plain_length(rest_);
+        if (length == 0) {
+            break;
+        }
+        if (length <= static_cast<std::size_t>(piece + piece_size - end)) {
+            end = std::copy_n(rest_.data(), length, end);
+        } else {
+            out.append(piece, end).append(rest_, 0, length);
+            end = piece;
+        }
+        rest_.remove_prefix(length);
     }
+    return fail();
 }
 
 bool JsonScanner::read_code_unit(unsigned& unit)
@@ -249,19 +256,13 @@ bool JsonScanner::read_code_unit(unsigned& unit)
     return value >= 0;
 }
 
-// Takes the escape that comes next.
-bool JsonScanner::append_escape(std::string& out)
+// Takes the escape that comes next, and writes what it means.
+bool JsonScanner::write_escape(char*& to)
 {
-    static constexpr std::string_view letters = "bfnrt\"\\/";
-    static constexpr std::string_view meanings = "\b\f\n\r\t\"\\/";
-
-    if (rest_.size() > 1) {
-        auto letter = letters.find(rest_[1]);
-        if (letter != letters.npos) {
-            out += meanings[letter];
-            rest_.remove_prefix(2);
-            return true;
-        }
+    if (rest_.size() > 1 && meaning_of(rest_[1])) {
+        *to++ = meaning_of(rest_[1]);
+        rest_.remove_prefix(2);
+        return true;
     }
 
     unsigned unit;
@@ -274,12 +275,11 @@ bool JsonScanner::append_escape(std::string& out)
     if (unit >= 0xD800 && unit < 0xDC00 && read_code_unit(low) &&
         low >= 0xDC00 && low < 0xE000) {
         rest_.remove_prefix(6);
-        append_character(out, 0x10000 + ((unit - 0xD800) << 10) + low - 0xDC00);
+        unit = 0x10000 + ((unit - 0xD800) << 10) + low - 0xDC00;
     } else if (unit == 0 || (unit >= 0xD800 && unit < 0xE000)) {
-        out += replacement;
-    } else {
-        append_character(out, unit);
+        unit = replacement;
     }
+    to = write_character(to, unit);
     return true;
 }
 
@@ -302,15 +302,16 @@ bool JsonScanner::skip_string()
     }
 
     for (;;) {
-        rest_.remove_prefix(plain_length(rest_));
+        if (!rest_.starts_with('\\')) {
+            rest_.remove_prefix(plain_length(rest_));
+        }
         if (rest_.starts_with('"')) {
             rest_.remove_prefix(1);
             return true;
         }
 
         unsigned unit;
-        if (rest_.size() > 1 && rest_[0] == '\\' &&
-            std::string_view("bfnrt\"\\/").find(rest_[1]) != rest_.npos) {
+        if (rest_.size() > 1 && rest_[0] == '\\' && meaning_of(rest_[1])) {
             rest_.remove_prefix(2);
         } else if (read_code_unit(unit)) {
             rest_.remove_prefix(6);

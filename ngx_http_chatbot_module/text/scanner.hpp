@@ -68,7 +68,7 @@ private:
     bool next_item(char end);
     bool skip_string();
     bool skip_value(int depth);
-    bool append_escape(std::string& out);
+    bool write_escape(char*& to);
     bool read_code_unit(unsigned& unit);
 
     std::string_view rest_;

@@ -1,6 +1,7 @@
 #include "text/strict_json.hpp"
 
 #include "text/hex.hpp"
+#include "text/plain_run.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -144,7 +145,7 @@ private:
                 return fail("a control character in a string");
             }
             if (c != '\\') {
-                ++at_;
+                at_ += plain_length(text_.substr(at_));
             } else if (!escape()) {
                 return false;
             }
@@ -154,6 +155,13 @@ private:
 
     bool escape()
     {
+        static constexpr std::string_view letters = "\"\\/bfnrt";
+        if (at_ + 1 < text_.size() &&
+            letters.find(text_[at_ + 1]) != letters.npos) {
+            at_ += 2;
+            return true;
+        }
+
         auto unicode = read_unicode_escape(text_, at_);
         if (unicode.size > 0) {
             if (unicode.character == 0) {
@@ -165,14 +173,7 @@ private:
             at_ += unicode.size;
             return true;
         }
-
-        static constexpr std::string_view letters = "\"\\/bfnrt";
-        if (at_ + 1 == text_.size() ||
-            letters.find(text_[at_ + 1]) == letters.npos) {
-            return fail("an invalid escape");
-        }
-        at_ += 2;
-        return true;
+        return fail("an invalid escape");
     }
 
     bool number()

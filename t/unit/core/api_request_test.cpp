@@ -40,8 +40,10 @@ TEST(ApiRequestTest, MembersAreKeptAsTheyAreWritten)
     EXPECT_TRUE(request.stream);
     EXPECT_TRUE(request.include_usage);
     EXPECT_EQ(request.call.members,
-              R"("messages":[{"role":"user","content":"hi"}],)"
-              R"("seed":9223372036854775807,"top_p":1.10)");
+              R"("seed":9223372036854775807,"top_p":1.10,)"
+              R"("messages":[{"role":"user","content":"hi"}])");
+    EXPECT_EQ(read(with(R"("x":1,"y":2,"x":3)")).call.members,
+              R"("messages":[{"role":"user","content":"hi"}],"y":2,"x":3)");
 }
 
 TEST(ApiRequestTest, WhatMeansTheSameIsEqual)
@@ -64,6 +66,46 @@ TEST(ApiRequestTest, WhatMeansTheSameIsEqual)
          }) {
         EXPECT_NE(read(with(other)).canonical, key) << other;
     }
+}
+
+TEST(ApiRequestTest, LargePartsAreEqualByTheirContents)
+{
+    const std::string text(5000, 't');
+    const auto key = [&](const std::string& a, const std::string& b) {
+        return read(with("\"x\":[{\"a\":" + a + ",\"b\":" + b + "}]"))
+            .canonical;
+    };
+    const auto large = key('"' + text + '"', "1");
+    EXPECT_LT(large.size(), 500u) << "not copied to each level";
+    EXPECT_EQ(key("\"\\u0074" + text.substr(1) + '"', "1"), large);
+    EXPECT_EQ(
+        read(with(R"("x":[{"b":2,"b":1,"a":")" + text + "\"}]")).canonical,
+        large);
+    EXPECT_NE(key("\"u" + text.substr(1) + '"', "1"), large);
+    EXPECT_NE(key('"' + text + '"', "2"), large);
+}
+
+TEST(ApiRequestTest, NoTextLooksLikeMembers)
+{
+    const auto key = [](const std::string& members) {
+        return read(with(members)).canonical;
+    };
+    EXPECT_NE(key(R"("a":"1","b":"2")"), key(R"("a":"1\"1,b:1:2")"));
+    EXPECT_NE(key(R"("a":["1","2"])"), key(R"("a":["1\"1,2"])"));
+    EXPECT_NE(key(R"("a":[["1"],"2"])"), key(R"("a":[["1","2"]])"));
+    EXPECT_NE(key(R"("a":{"b":{"c":1},"d":1})"),
+              key(R"("a":{"b":{"c":1,"d":1}})"));
+    EXPECT_NE(key(R"("b":15)"), key(R"("b:1":5)"));
+}
+
+TEST(ApiRequestTest, BoundsOfMembers)
+{
+    std::string many;
+    for (int i = 0; i < 1000; ++i) {
+        many += (i ? ",\"" : "\"") + std::to_string(i) + "\":0";
+    }
+    EXPECT_EQ(problem(with(many)).status, 400);
+    EXPECT_FALSE(problem(with("\"x\":{" + many + "}")));
 }
 
 TEST(ApiRequestTest, TheQuestionIsTheLastOfTheUser)

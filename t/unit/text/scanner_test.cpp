@@ -99,5 +99,26 @@ TEST(ScannerTest, AStringEndsWhereverItsQuoteStands)
     }
 }
 
+TEST(ScannerTest, LongStringsOfAnyMix)
+{
+    for (std::size_t size = 490; size < 530; ++size) {
+        std::string written = "\"";
+        std::string meant;
+        for (std::size_t i = 0; i < size; ++i) {
+            written += i % 7 == 3 ? "\\ud83d\\ude00" : i % 3 ? "x" : "\\n";
+            meant += i % 7 == 3 ? "\xF0\x9F\x98\x80" : i % 3 ? "x" : "\n";
+        }
+        written += std::string(size, 'y') + '"';
+        meant += std::string(size, 'y');
+
+        std::string text;
+        JsonScanner json(written);
+        EXPECT_TRUE(json.take_string(text) && json.at_end());
+        EXPECT_EQ(text, meant);
+        EXPECT_FALSE(JsonScanner(written.substr(0, written.size() - 1))
+                         .take_string(text));
+    }
+}
+
 }  // namespace
 }  // namespace chatbot
