@@ -225,10 +225,17 @@ void append_event(std::string& events, std::string_view data)
     const bool usage = data.find("\"choices\":[]") != data.npos ||
                        data.find("\"choices\": []") != data.npos;
     events += usage ? usage_mark : data_mark;
+    append_on_one_line(events, data);
+}
+
+void append_on_one_line(std::string& events, std::string_view json)
+{
     const auto start = events.size();
-    events += data;
-    std::replace(events.begin() + static_cast<std::ptrdiff_t>(start),
-                 events.end(), '\n', ' ');
+    events += json;
+    // Line breaks in JSON are white space.
+    std::replace_if(
+        events.begin() + static_cast<std::ptrdiff_t>(start), events.end(),
+        [](char c) { return c == '\n' || c == '\r'; }, ' ');
     events += "\n\n";
 }
 

@@ -25,6 +25,9 @@ inline constexpr std::string_view usage_mark = "usage: ";
 // Appends one event; `data` is JSON.
 void append_event(std::string& events, std::string_view data);
 
+// Appends the data of an event, and its end.
+void append_on_one_line(std::string& events, std::string_view json);
+
 // The reply in one piece that the events add up to; empty if they do not.
 [[nodiscard]] std::string join_events(std::string_view events);
 

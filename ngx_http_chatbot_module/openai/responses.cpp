@@ -1,9 +1,9 @@
 #include "openai/responses.hpp"
 
-#include <algorithm>
 #include <limits>
 #include <utility>
 
+#include "openai/events.hpp"
 #include "text/json.hpp"
 #include "text/scanner.hpp"
 
@@ -79,13 +79,8 @@ void append_relayed(std::string& events, std::string_view name,
     if (!name.empty()) {
         events.append("event: ").append(name).append("\n");
     }
-    const auto start = events.append("data: ").size();
-    events += data;
-    // A line feed in JSON is white space.
-    std::replace_if(
-        events.begin() + static_cast<std::ptrdiff_t>(start), events.end(),
-        [](char c) { return c == '\n' || c == '\r'; }, ' ');
-    events += "\n\n";
+    events += data_mark;
+    append_on_one_line(events, data);
 }
 
 std::string completed_event(std::string_view reply)

@@ -45,6 +45,12 @@ worst('16k of ASCII', question('A' x 16000));
 worst('16k of letters with two marks', question("\x{1F82}" x 5400));
 worst('16k of combining marks, not in order', question(marks(16000)));
 worst('16k as \u0061', json_text('\u0061' x 16000));
+worst('20 messages before, 64k of ASCII', conversation('A' x 3200));
+worst('20 messages before, 64k of marks, not in order',
+	conversation(marks(3200)));
+worst('a stream asked for again, by a name of 60k', request('GET',
+	'/chat?query=NUMBER&stream=1', headers => [
+		'Last-Event-ID: ' . 'a' x 60_000 . '.1']));
 worst('4000 numbers', padded('[' . '0,' x 3990 . '0]'));
 worst('4000 members without a name',
 	padded('{' . '"":0,' x 3990 . '"":0}'));
@@ -115,6 +121,14 @@ sub question {
 }
 
 sub json_text { json_request(qq({"query": "NUMBER $_[0]"})) }
+
+sub conversation {
+	my ($text) = @_;
+	utf8::encode($text);
+	return json_request('{"messages": [' . join(',', map { sprintf
+		'{"role": "%s", "content": "%s"}', $_ % 2 ? 'assistant' : 'user', $text
+		} 0 .. 19) . ', {"role": "user", "content": "NUMBER"}]}');
+}
 
 sub padded { json_request(qq({"query": "NUMBER", "a": $_[0]})) }
 
