@@ -180,6 +180,7 @@ like(reply($response)->{output}[0]{content}[0]{text},
 is($json->encode(asked()), $json->encode({ model => 'gpt-6-luna',
 	input => 'one response', instructions => 'Be brief.' }), 'the body as it came');
 like(($api->requests)[-1]{path}, qr{/responses$}, 'the path');
+is(header($response, 'Cache-Status'), 'chatbot; fwd=bypass', 'its Cache-Status');
 isnt(body($responses->('one response')), body($response), 'not cached');
 
 my @parts = ({ role => 'user', content => 'before' },

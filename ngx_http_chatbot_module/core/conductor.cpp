@@ -162,8 +162,8 @@ void Conductor::take_off(const Route& route, std::optional<Key> key,
     }
 
     auto& seat = seats.back();
-    seat.status = options.cache == CacheUse::usual ? CacheStatus::miss
-                                                   : CacheStatus::bypass;
+    seat.status = key && options.cache == CacheUse::usual ? CacheStatus::miss
+                                                          : CacheStatus::bypass;
     seat.flight = &flight;
     flight.heard = seat.stream;
 

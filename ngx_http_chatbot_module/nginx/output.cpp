@@ -12,9 +12,10 @@ std::string cache_status(const Request& request)
     if (request.hit) {
         return "chatbot; hit; ttl=" + std::to_string(request.ttl_s);
     }
-    std::string status = request.cache_use == CacheUse::usual
-                             ? "chatbot; fwd=miss"
-                             : "chatbot; fwd=request";
+    std::string status =
+        request.cache_use != CacheUse::usual          ? "chatbot; fwd=request"
+        : request.cache_status == CacheStatus::bypass ? "chatbot; fwd=bypass"
+                                                      : "chatbot; fwd=miss";
     if (request.cache_status == CacheStatus::collapsed) {
         status += "; collapsed";
     }

@@ -295,7 +295,7 @@ TEST_F(ConductorTest, WithoutKeyEachIsLikeNoOther)
     ask("b", "");
     EXPECT_EQ(log(), " errand1(,no cache) errand2(,no cache)");
     answer("hello");
-    EXPECT_EQ(log(), " row(a,success,200) a=hello,MISS");
+    EXPECT_EQ(log(), " row(a,success,200) a=hello,BYPASS");
 }
 
 TEST_F(ConductorTest, WithoutLockEachAsksForItself)

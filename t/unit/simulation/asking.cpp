@@ -71,10 +71,11 @@ void Client::check_status(const Reply& reply, CacheStatus status,
                           const std::string& row) const
 {
     auto& world = worker->world();
-    const auto expected = reply.hit                ? CacheStatus::hit
-                          : joined                 ? CacheStatus::collapsed
-                          : use != CacheUse::usual ? CacheStatus::bypass
-                                                   : CacheStatus::miss;
+    const auto expected = reply.hit ? CacheStatus::hit
+                          : joined  ? CacheStatus::collapsed
+                          : use != CacheUse::usual || question.empty()
+                              ? CacheStatus::bypass
+                              : CacheStatus::miss;
     world.check(status == expected, "another cache status");
     world.check(row.find(std::string("\"cache_status\":\"") +
                          to_string(expected) + '"') != row.npos,
