@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 
 #include "simulation/worker.hpp"
@@ -127,16 +129,30 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise)
     return value && *value ? std::strtoull(value, nullptr, 10) : otherwise;
 }
 
+// A crash tells which seed it was, then goes on as it would have.
+char running[64];
+struct sigaction former;
+
+void tell_seed(int signal)
+{
+    (void)!write(STDERR_FILENO, running, std::strlen(running));
+    sigaction(signal, &former, nullptr);
+}
+
 class SimulationTest : public testing::Test {
 protected:
     SimulationTest()
     {
         abort_on_violation(false);
+        struct sigaction teller {};
+        teller.sa_handler = tell_seed;
+        sigaction(SIGSEGV, &teller, &former);
         std::filesystem::remove_all(dir_);
         std::filesystem::create_directory(dir_);
     }
     ~SimulationTest()
     {
+        sigaction(SIGSEGV, &former, nullptr);
         abort_on_violation(true);
         std::filesystem::remove_all(dir_);
     }
@@ -146,6 +162,8 @@ protected:
         for (const auto& entry : std::filesystem::directory_iterator(dir_)) {
             std::filesystem::remove(entry.path());
         }
+        std::snprintf(running, sizeof(running), "seed %llu crashes\n",
+                      static_cast<unsigned long long>(seed));
         Simulation simulation(seed, dir_, verbose);
         auto fault = simulation.run();
         steps_ += simulation.taken();
