@@ -107,6 +107,9 @@ void Worker::run_log()
         shipping_ = !slice.empty();
         if (shipping_) {
             world_.check(read_slice(slice, lines_), "a slice cannot be read");
+            if (world_.random.one_in(3)) {
+                lines_.resize(lines_.find('\n') + 1);  // a batch of its own
+            }
         }
         return;
     }
@@ -231,7 +234,14 @@ void Worker::check_invariants()
                  "a Redis that is down is never asked again");
 
     for (const auto& client : clients_) {
-        if (client.state != Client::State::waiting || !client.stream) {
+        if (client.state != Client::State::waiting) {
+            continue;
+        }
+        const auto flight = flights_.find(client.flight);
+        world_.check(
+            settle_ || (flight != flights_.end() && flight->second.waits),
+            "an answer that nobody will tell");
+        if (!client.stream) {
             continue;
         }
         const auto text = Conductor::text(client.seat);
