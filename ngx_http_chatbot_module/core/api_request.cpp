@@ -350,8 +350,14 @@ Problem read_api_request(std::string_view body, ApiRequest& request)
                            "messages");
     }
 
+    const auto stream = value_of(members, "stream");
+    if (!stream.empty() && !is_one_of(stream, {"true", "false", "null"})) {
+        return bad_request("The \"stream\" parameter must be a boolean.",
+                           "stream");
+    }
+
     JsonScanner(model).take_string(request.call.model);
-    request.stream = value_of(members, "stream") == "true";
+    request.stream = stream == "true";
     request.include_usage = include_usage(value_of(members, "stream_options"));
     request.question =
         messages.starts_with('[') ? last_question(messages) : text_of(messages);

@@ -137,6 +137,9 @@ TEST(ApiRequestTest, WhatIsNoRequest)
     EXPECT_EQ(problem(R"({"model":"","messages":[]})").param, "model");
     EXPECT_EQ(problem(R"({"model":7,"messages":[]})").param, "model");
     EXPECT_EQ(problem(R"({"model":"m"})").param, "messages");
+    EXPECT_EQ(problem(with(R"("stream":"true")")).param, "stream");
+    EXPECT_EQ(problem(with(R"("stream":1)")).param, "stream");
+    EXPECT_FALSE(problem(with(R"("stream":null)")));
     EXPECT_EQ(problem(R"({"model":"m","messages":{}})").param, "messages");
     EXPECT_EQ(
         problem(with("\"a\":" + std::string(100, '[') + std::string(100, ']')))
