@@ -94,7 +94,7 @@ other('partitioned table', 2, \&away, 'drop table request_logs',
 try('Redis stopped', sub { $redis->stop; pause($away); $redis->start });
 try('Redis frozen', sub { $redis->freeze; pause($away); $redis->thaw });
 try('Redis frozen, 1,000 calls in flight', sub { $redis->freeze; pause($away);
-	$redis->thaw }, at_once => 1000, text => '[delay 0.5]');
+	$redis->thaw }, at_once => 1000, text => '[delay 0.2]');
 try('Redis full', sub { $redis->cli(qw/ CONFIG SET maxmemory 1 /);
 	pause($away); $redis->cli(qw/ CONFIG SET maxmemory 0 /) });
 
