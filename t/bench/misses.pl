@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
-# What a miss adds to a call of the model: the module beside a direct call and
-# beside nginx's own proxy_pass to the same upstream, and an older module in the
-# same run.
+# What a miss adds to a call of the model: the module's chat and API beside a
+# direct call and nginx's own proxy_pass to the same upstream, and an older module
+# in the same run.
 #
 # wrk asks questions that were never asked before; rounds alternate, and medians
 # of the latency's medians are compared.
@@ -45,7 +45,15 @@ done_testing();
 sub front {
 	my (%opt) = @_;
 	my ($port) = $api =~ /:(\d+)/;
-	my $conf = join '', map { <<"EOT" } @delays;
+	my $api_too = $opt{module} ? '' : 1;    # an old one may have none
+	my $conf = join '', map { ($api_too ? <<"EOT2" : '') . <<"EOT" } @delays;
+location /$_/api/ {
+    chatbot_pass $api/$_/v1;
+    chatbot_model m;
+    chatbot_protocol openai;
+}
+
+EOT2
 location /$_/chat {
     chatbot_pass $api/$_/v1;
     chatbot_model m;
@@ -77,6 +85,7 @@ sub measure {
 	for my $round (0 .. $rounds) {
 		my %now = (direct => call($upstream, $delay, $connections),
 			proxy_pass => call($module{new}, $delay, $connections),
+			api => api_call($module{new}, $delay, $connections),
 			map { $_ => question($module{$_}, $delay, $connections) }
 				sort keys %module);
 		next if !$round;                # it warms up
@@ -104,6 +113,22 @@ EOT
 }
 
 my $asked = 0;
+
+# Not streamed to the client, as most programs ask.
+sub api_call {
+	my ($t, $delay, $connections) = @_;
+	$asked++;
+	return load($t, $connections, <<"EOT");
+local n = 0
+request = function()
+	n = n + 1
+	return wrk.format("POST", "/$delay/api/chat/completions",
+		{["Content-Type"] = "application/json"},
+		'{"model":"m","messages":[{"role":"user","content":"$asked ' .. n ..
+		'"}]}')
+end
+EOT
+}
 
 # Each run has questions of its own.
 sub question {
