@@ -206,6 +206,14 @@ is(status($broke), 200, 'one that has begun');
 my ($last) = $broke =~ /event: error\s+data: (.*)/;
 ok($last && decode_json($last)->{error}{message}, 'ends as an error');
 unlike($broke, qr/response\.completed/, 'and nothing but that');
+
+my $failed = $responses->('[status 200] [error message=oh] [finish failed]'
+	. ' [slowstream 0.05] a b c d e f', stream => JSON::PP::true);
+($last) = $failed =~ /event: response\.failed\s+data: (.*)/;
+is($last && decode_json($last)->{response}{error}{message}, 'oh',
+	'a failed response as the model told it');
+unlike($failed, qr/event: error/, 'told once');
+
 my $half = $responses->('[half] half of a b c d e f g h',
 	stream => JSON::PP::true);
 like($half, qr/"error": \{"message": "/, 'so does one that breaks off');

@@ -30,7 +30,7 @@ constexpr Text texts[] = {
     {401, "Unauthorized", "Authentication is required."},
     {403, "Forbidden", "Access is denied."},
     {404, "Not Found", "There is nothing here."},
-    {405, "Method Not Allowed", "Use GET or POST."},
+    {405, "Method Not Allowed", "Use a method that Allow names."},
     {408, "Request Timeout", "The request took too long to arrive."},
     {411, "Length Required", "The request needs a Content-Length."},
     {413, "Content Too Large", "The request is too large."},

@@ -8,6 +8,7 @@
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
 #include "openai/events.hpp"
+#include "openai/responses.hpp"
 #include "text/json.hpp"
 #include "text/unicode.hpp"
 
@@ -240,7 +241,7 @@ void Stream::compose_relayed(std::string_view events)
         return;
     }
 
-    if (ending_ == Ending::problem) {
+    if (ending_ == Ending::problem && !ends_in_failure(events)) {
         out_.append("event: error\ndata: {\"type\": \"error\", ")
             .append(problem_, 1)
             .append("\n\n");

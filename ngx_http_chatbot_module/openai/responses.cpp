@@ -6,6 +6,7 @@
 #include "openai/events.hpp"
 #include "text/json.hpp"
 #include "text/scanner.hpp"
+#include "text/unicode.hpp"
 
 namespace chatbot {
 namespace {
@@ -81,6 +82,14 @@ void append_relayed(std::string& events, std::string_view name,
     }
     events += data_mark;
     append_on_one_line(events, data);
+}
+
+bool ends_in_failure(std::string_view events)
+{
+    auto line = events.substr(0, events.find_last_not_of('\n') + 1);
+    line.remove_prefix(line.rfind('\n') + 1);  // the start, if there is none
+    return take_prefix(line, data_mark) &&
+           read_response_event(line).end == ResponseEvent::End::failed;
 }
 
 std::string completed_event(std::string_view reply)

@@ -27,6 +27,9 @@ struct ResponseEvent {
 void append_relayed(std::string& events, std::string_view name,
                     std::string_view data);
 
+// Whether the last of these events tells that the response has failed.
+[[nodiscard]] bool ends_in_failure(std::string_view events);
+
 // The event that ends a stream with a reply in one piece.
 [[nodiscard]] std::string completed_event(std::string_view reply);
 

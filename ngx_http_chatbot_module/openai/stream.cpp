@@ -227,14 +227,17 @@ void StreamReader::bound_events()
 void StreamReader::take_relayed(const std::string& name, std::string_view data)
 {
     const auto event = read_response_event(data);
-    if (event.end == ResponseEvent::End::failed) {
-        fail(read_error_event(event.response.empty() ? data : event.response,
-                              request_));
+    const bool failed = event.end == ResponseEvent::End::failed;
+    if (failed && event.response.empty()) {
+        fail(read_error_event(data, request_));
         return;
     }
 
     append_relayed(events_, name, data);
     bound_events();
+    if (failed) {
+        fail(read_error_event(event.response, request_));
+    }
     if (event.end == ResponseEvent::End::whole) {
         response_ = event.response;
         done_ = true;

@@ -127,7 +127,14 @@ TEST(ResponsesTest, Failures)
         event("response.failed",
               R"("response":{"status":"failed","error":{"code":"server_error",)"
               R"("message":"m"}})");
-    EXPECT_EQ(read(before + failed), "502: server_error: m\n" + before);
+    EXPECT_EQ(read(before + failed),
+              "502: server_error: m\n" + before + failed);
+    EXPECT_TRUE(ends_in_failure(before + failed));
+    EXPECT_TRUE(ends_in_failure(failed.substr(failed.find("data: "))));
+    EXPECT_FALSE(ends_in_failure(before));
+    EXPECT_FALSE(ends_in_failure(failed + before));
+    EXPECT_FALSE(ends_in_failure("\n\n"));
+    EXPECT_FALSE(ends_in_failure(""));
     EXPECT_EQ(read(before + event("error", R"("code":"rate_limit_exceeded",)"
                                            R"("message":"m")")),
               "429: rate_limit_exceeded: m\n" + before);
