@@ -41,7 +41,7 @@ my ($one, $two, $spare) = map { Test::Chatbot::Upstream->new($answer) } 1 .. 3;
 my $t = Test::Chatbot->new(http => <<"HTTP", conf => <<'CONF')->run;
 chatbot_redis off;
 chatbot_postgres off;
-chatbot_read_timeout 1s;
+chatbot_read_timeout 3s;
 chatbot_upstream both {
     server ${\$one->url} key=key-1 max_fails=1 fail_timeout=2s;
     server ${\$two->url}/chat/completions key=key-2 models="missing two";
