@@ -204,7 +204,6 @@ Handle make_handle(const ModelSettings& settings, const ModelServer& server,
     }
 
     const Setter set{handle.easy.get()};
-    const bool https = curl_strnequal(server.url.c_str(), "https:", 6);
 
     set(CURLOPT_SHARE, share);
     set(CURLOPT_NOSIGNAL, 1L);
@@ -220,7 +219,6 @@ Handle make_handle(const ModelSettings& settings, const ModelServer& server,
     // Nothing is gained by a coding, but one that comes unasked is decoded.
     set(CURLOPT_ACCEPT_ENCODING, "identity");
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
-    set(CURLOPT_PIPEWAIT, https ? 1L : 0L);
     set(CURLOPT_TCP_KEEPALIVE, 1L);
     set(CURLOPT_MAXAGE_CONN, max_idle_s);
     set(CURLOPT_CONNECTTIMEOUT_MS, long{settings.connect_timeout_ms});
@@ -248,7 +246,7 @@ Handle make_handle(const ModelSettings& settings, const ModelServer& server,
     return handle;
 }
 
-void prepare(Attempt& attempt, std::string body)
+void prepare(Attempt& attempt, std::string body, bool share_connection)
 {
     const auto left =
         std::chrono::ceil<milliseconds>(attempt.deadline - attempt.started);
@@ -257,6 +255,9 @@ void prepare(Attempt& attempt, std::string body)
     attempt.body = std::move(body);
     set(CURLOPT_ERRORBUFFER, attempt.error);
     set(CURLOPT_RESOLVE, attempt.resolved.get());
+    // libcurl (8.14) would go on waiting for one that turned out to be
+    // HTTP/1.1.
+    set(CURLOPT_PIPEWAIT, share_connection ? 1L : 0L);
     set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(left.count())));
     set(CURLOPT_POSTFIELDSIZE, static_cast<long>(attempt.body.size()));
     set(CURLOPT_POSTFIELDS, attempt.body.c_str());

@@ -99,8 +99,9 @@ struct Attempt {
                                  bool stream, CURLSH* share);
 
 // Sets all other options but CURLOPT_PRIVATE, for a request with this body.
-// Throws std::bad_alloc.
-void prepare(Attempt& attempt, std::string body);
+// `share_connection`: by HTTP/2, if the server may speak that.  Throws
+// std::bad_alloc.
+void prepare(Attempt& attempt, std::string body, bool share_connection);
 
 // From here on the handle does not point into the attempt.
 void detach(Attempt& attempt) noexcept;

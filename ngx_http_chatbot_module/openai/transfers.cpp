@@ -243,7 +243,7 @@ void Transfers::prepare_attempt(Call& call, const Origin& origin)
     Attempt& attempt = *call.attempt;
     attempt.resolved = origin.resolved;
     attempt.on_progress = [this, flight = call.ask.flight] { touch(flight); };
-    prepare(attempt, body_of(call, stream));
+    prepare(attempt, body_of(call, stream), origin.may_speak_http2());
     if (curl_easy_setopt(attempt.handle.easy.get(), CURLOPT_PRIVATE, &call) !=
         CURLE_OK) {
         throw std::bad_alloc();
