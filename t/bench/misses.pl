@@ -112,33 +112,33 @@ end
 EOT
 }
 
-my $asked = 0;
-
 # Not streamed to the client, as most programs ask.
 sub api_call {
 	my ($t, $delay, $connections) = @_;
-	$asked++;
-	return load($t, $connections, <<"EOT");
-local n = 0
-request = function()
-	n = n + 1
-	return wrk.format("POST", "/$delay/api/chat/completions",
-		{["Content-Type"] = "application/json"},
-		'{"model":"m","messages":[{"role":"user","content":"$asked ' .. n ..
-		'"}]}')
-end
+	return ask_anew($t, $connections, <<"EOT");
+"POST", "/$delay/api/chat/completions", {["Content-Type"] = "application/json"},
+	'{"model":"m","messages":[{"role":"user","content":"' .. question .. '"}]}'
 EOT
 }
 
-# Each run has questions of its own.
 sub question {
 	my ($t, $delay, $connections) = @_;
+	return ask_anew($t, $connections,
+		qq("GET", "/$delay/chat?query=" .. question));
+}
+
+my $asked = 0;
+
+# Each run has questions of its own: `question` in what wrk.format() gets.
+sub ask_anew {
+	my ($t, $connections, $request) = @_;
 	$asked++;
 	return load($t, $connections, <<"EOT");
 local n = 0
 request = function()
 	n = n + 1
-	return wrk.format("GET", "/$delay/chat?query=$asked+" .. n)
+	local question = "$asked+" .. n
+	return wrk.format($request)
 end
 EOT
 }
