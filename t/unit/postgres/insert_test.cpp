@@ -48,15 +48,12 @@ TEST_F(LogInsertTest, RecordsAreCopied)
 TEST_F(LogInsertTest, RecordsOfAnotherWorkerAreCopied)
 {
     EXPECT_EQ(insert(record("a")), "+");
-    sql("create function " + name_ +
-        ".refuse() returns trigger language plpgsql as $$ begin"
-        " if current_query() !~* '^set.*copy' then raise 'no copy'; end if;"
-        " return new; end $$; create trigger refuse before insert on " +
-        table() + " for each row execute function " + name_ + ".refuse()");
+    make_trigger(
+        "if current_query() !~* '^set.*copy' then raise 'no copy'; end if;");
     EXPECT_EQ(insert(record("b") + record("c"), "", true), "+");
     EXPECT_EQ(rows("request_id"), "a b c");
 
-    sql("drop trigger refuse on " + table());
+    sql("drop trigger spoil on " + table());
     EXPECT_EQ(insert(record("c") + record("d") + record("a"), "", true), "+");
     EXPECT_EQ(rows("request_id"), "a b c d");
 }
@@ -64,18 +61,10 @@ TEST_F(LogInsertTest, RecordsOfAnotherWorkerAreCopied)
 TEST_F(LogInsertTest, WhatCannotBeCopiedIsInserted)
 {
     EXPECT_EQ(insert(record("a")), "+");
-    sql("create table " + name_ +
-        ".how (query text);"
-        "create function " +
-        name_ +
-        ".note() returns trigger language plpgsql"
-        " as $$ begin insert into " +
-        name_ +
-        ".how"
-        " values (substring(current_query() from '(copy|insert) '));"
-        " return new; end $$;"
-        "create trigger note before insert on " +
-        table() + " for each row execute function " + name_ + ".note()");
+    sql("create table " + name_ + ".how (query text)");
+    make_trigger("insert into " + name_ +
+                 ".how values"
+                 " (substring(current_query() from '(copy|insert) '));");
     auto how = [&] {
         return sql("delete from " + name_ + ".how returning query");
     };

@@ -72,6 +72,16 @@ protected:
             " timestamp timestamptz default current_timestamp)");
     }
 
+    // Has each row that is inserted go through these statements of plpgsql.
+    void make_trigger(const std::string& statements)
+    {
+        sql("create function " + name_ +
+            ".spoil() returns trigger language plpgsql as $$ begin " +
+            statements + " return new; end $$; create trigger spoil" +
+            " before insert on " + table() + " for each row execute function " +
+            name_ + ".spoil()");
+    }
+
     // The rows of the last statement: "a|b c|d".
     std::string sql(const std::string& text)
     {

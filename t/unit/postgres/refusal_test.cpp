@@ -126,13 +126,8 @@ class LogPostgresTriggerTest : public LogPostgresTest,
 TEST_P(LogPostgresTriggerTest, RefusedRowHoldsUpNoOther)
 {
     EXPECT_EQ(insert(record("a")), "+");
-    sql("create function " + name_ +
-        ".refuse() returns trigger language plpgsql"
-        " as $$ declare x integer; begin if new.request_text = 'evil' then " +
-        GetParam() +
-        " end if; return new; end $$; create trigger refuse"
-        " before insert on " +
-        table() + " for each row execute function " + name_ + ".refuse()");
+    make_trigger("declare x integer; begin if new.request_text = 'evil' then " +
+                 std::string(GetParam()) + " end if; end;");
 
     std::string lines;
     for (int i = 0; i < 200; i++) {
@@ -164,11 +159,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(LogRefusalTest, SlowRowHoldsUpNoOther)
 {
     EXPECT_EQ(insert(record("a")), "+");
-    sql("create function " + name_ +
-        ".wait() returns trigger language plpgsql as $$ begin"
-        " if new.request_text = 'evil' then perform pg_sleep(60); end if;"
-        " return new; end $$; create trigger wait before insert on " +
-        table() + " for each row execute function " + name_ + ".wait()");
+    make_trigger(
+        "if new.request_text = 'evil' then perform pg_sleep(60); end if;");
 
     auto shipped = insert(record("b") + record("c", "evil") + record("d"));
     EXPECT_EQ(shipped.substr(0, 1), "+");
@@ -193,11 +185,7 @@ TEST_F(LogRefusalTest, RowSecurityRefusesRows)
 TEST_F(LogRefusalTest, SlowTableIsGivenFewRowsAtOnce)
 {
     EXPECT_EQ(insert(record("a")), "+");
-    sql("create function " + name_ +
-        ".wait() returns trigger language plpgsql as $$ begin"
-        " perform pg_sleep(0.02); return new; end $$;"
-        " create trigger wait before insert on " +
-        table() + " for each row execute function " + name_ + ".wait()");
+    make_trigger("perform pg_sleep(0.02);");
 
     std::string lines;
     for (int i = 0; i < 150; i++) {
