@@ -208,10 +208,12 @@ Problem check_history(const std::vector<Message>& history,
     return {};
 }
 
-// Whether a stream of events is among what an Accept header lists, wherever.
+// Whether an Accept header lists a stream of events, and does not like JSON
+// more.
 bool accepts_events(std::string_view accept)
 {
-    return lower_case(accept).find("text/event-stream") != accept.npos;
+    const auto weight = accepted_weight(accept, "text/event-stream");
+    return weight > 0 && weight >= accepted_weight(accept, "application/json");
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 namespace chatbot {
 namespace {
 
-// Found once: that takes OpenSSL longer than to hash a question.
+// Looked up once: that takes longer than to hash a question.
 const EVP_MD* sha256()
 {
     static const EVP_MD* const found =

@@ -20,8 +20,8 @@ using Digest = std::array<unsigned char, 32>;
 // SHA-256 of the text alone, as other programs know it.
 [[nodiscard]] Digest sha256(std::string_view text);
 
-// HMAC-SHA-256 (RFC 2104): nobody without the key can tell the text, even if it
-// is one of few.
+// HMAC-SHA-256 (RFC 2104): without the key the text cannot be found out, even
+// if it is one of few.
 [[nodiscard]] Digest hmac(std::string_view key, std::string_view text);
 
 // The digest in hex, in small letters.

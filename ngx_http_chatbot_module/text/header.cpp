@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdlib>
 
 #include "text/unicode.hpp"
 
@@ -72,6 +73,19 @@ std::optional<std::string> header_parameter(std::string_view value,
             return parameter;
         }
     }
+}
+
+double accepted_weight(std::string_view accept, std::string_view type)
+{
+    while (!accept.empty()) {
+        const auto item = take_token(accept, ",");
+        accept.remove_prefix(std::min<std::size_t>(1, accept.size()));
+        if (header_word(item) == type) {
+            const auto weight = header_parameter(item, "q").value_or("1");
+            return std::strtod(weight.c_str(), nullptr);
+        }
+    }
+    return 0;
 }
 
 }  // namespace chatbot

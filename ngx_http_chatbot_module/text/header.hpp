@@ -20,4 +20,9 @@ namespace chatbot {
 [[nodiscard]] std::optional<std::string> header_parameter(
     std::string_view value, std::string_view name);
 
+// The weight ("q", from 0 to 1) of a type in an Accept header: 1 if none is
+// told, 0 if the type is not listed by its name (RFC 9110, section 12.5.1).
+[[nodiscard]] double accepted_weight(std::string_view accept,
+                                     std::string_view type);
+
 }  // namespace chatbot

@@ -26,6 +26,39 @@ std::size_t find_bad_escape(std::string_view text, std::size_t at)
     return text.npos;
 }
 
+// The name at the front of `text` of a number that JSON does not have; Python's
+// json.dumps() writes these.
+std::string_view no_number(std::string_view text)
+{
+    for (std::string_view name : {"NaN", "Infinity", "-Infinity"}) {
+        if (text.starts_with(name)) {
+            return name;
+        }
+    }
+    return {};
+}
+
+// `text` with null for each such number outside of strings.
+std::string replace_no_numbers(std::string_view text)
+{
+    std::string out;
+    out.reserve(text.size());
+    bool in_string = false;
+    std::size_t at = 0;
+    while (at < text.size()) {
+        auto taken = in_string ? "" : no_number(text.substr(at));
+        if (taken.empty()) {
+            taken = text.substr(at, text[at] == '\\' ? 2 : 1);
+            in_string ^= taken == "\"";
+            out += taken;
+        } else {
+            out += "null";
+        }
+        at += taken.size();
+    }
+    return out;
+}
+
 // A copy, since cJSON reads beyond a text that has no U+0000 at its end
 // (CVE-2023-53154), and finds out what is behind the value by it.
 Json read_json(const std::string& text)
@@ -79,7 +112,26 @@ Json parse_foreign_json(std::string_view text)
     while ((at = find_bad_escape(clean, at)) != clean.npos) {
         clean.replace(at, 6, "\\uFFFD");
     }
-    return read_json(clean);
+
+    Json json = read_json(clean);
+    if (!json) {
+        clean = replace_no_numbers(clean);
+        json = read_json(clean);
+    }
+    if (!json && !check_json(clean)) {
+        throw std::bad_alloc();
+    }
+    return json;
+}
+
+std::string print_json(const cJSON* json)
+{
+    const std::unique_ptr<char, decltype(&cJSON_free)> text(
+        cJSON_PrintUnformatted(json), cJSON_free);
+    if (!text) {
+        throw std::bad_alloc();
+    }
+    return text.get();
 }
 
 const cJSON* member(const cJSON* object, const char* name)

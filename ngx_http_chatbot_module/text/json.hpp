@@ -27,8 +27,12 @@ using Json = std::unique_ptr<cJSON, JsonDeleter>;
 [[nodiscard]] Json parse_json(std::string_view text);
 
 // Reads what a server sent, as cJSON does: U+0000, ill-formed UTF-8 and halves
-// of surrogate pairs are replaced by U+FFFD.  Null if it cannot be read.
+// of surrogate pairs are replaced by U+FFFD, NaN and infinities by null.  Null
+// if it cannot be read.
 [[nodiscard]] Json parse_foreign_json(std::string_view text);
+
+// The shortest text of it; throws std::bad_alloc.
+[[nodiscard]] std::string print_json(const cJSON* json);
 
 // A member of an object; of several equal names the last counts, as in most
 // readers.  Null if `object` is null, no object, or has no such member.

@@ -245,6 +245,18 @@ bool JsonScanner::take_string(std::string& out)
     return fail();
 }
 
+bool JsonScanner::take_string(std::string& out, std::string_view& written)
+{
+    skip_space();
+    const auto before = rest_;
+    if (!take_string(out)) {
+        return false;
+    }
+    const auto size = before.size() - rest_.size();
+    written = before.substr(1, size - 2);  // without the quotes
+    return true;
+}
+
 bool JsonScanner::read_code_unit(unsigned& unit)
 {
     if (rest_.size() < 6 || !rest_.starts_with("\\u")) {

@@ -42,8 +42,9 @@ public:
     bool take_plain_string(std::string_view& out);
 
     // Any string; what it means is appended.  U+0000 and half a surrogate pair
-    // become U+FFFD.
+    // become U+FFFD.  The second form tells how it is written, too.
     bool take_string(std::string& out);
+    bool take_string(std::string& out, std::string_view& written);
 
     // A number, as it is written.
     bool take_number(std::string_view& out);

@@ -27,7 +27,7 @@ public:
         if (value(0)) {
             skip_space();
             if (at_ < text_.size()) {
-                fail("something behind the value");
+                fail("unexpected text after the value");
             }
         }
         return fault_;

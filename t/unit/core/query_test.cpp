@@ -204,6 +204,9 @@ TEST(ReadFormTest, ParameterThenAccept)
 {
     EXPECT_EQ(form({}, ""), "json");
     EXPECT_EQ(form({}, "text/html, Text/Event-Stream;q=0.9"), "events");
+    EXPECT_EQ(form({}, "application/json, text/event-stream"), "events");
+    EXPECT_EQ(form({}, "application/json, text/event-stream;q=0.5"), "json");
+    EXPECT_EQ(form({}, "text/event-stream; q=0"), "json");
     EXPECT_EQ(form("0", "text/event-stream"), "json");
     EXPECT_EQ(form("1", ""), "events");
     EXPECT_EQ(form("true", "application/json"), "events");

@@ -47,6 +47,16 @@ TEST(HeaderParameterTest, Absent)
     }
 }
 
+TEST(AcceptedWeightTest, OfATypeByItsName)
+{
+    EXPECT_EQ(accepted_weight("", "a/b"), 0);
+    EXPECT_EQ(accepted_weight("*/*, a/c, xa/b", "a/b"), 0);
+    EXPECT_EQ(accepted_weight(" A/B ", "a/b"), 1);
+    EXPECT_EQ(accepted_weight("a/c;q=0.1,,a/b;x=y; Q=0.25,a/d", "a/b"), 0.25);
+    EXPECT_EQ(accepted_weight("a/b;q=0.000", "a/b"), 0);
+    EXPECT_EQ(accepted_weight("a/b;q=x", "a/b"), 0);
+}
+
 TEST(GrowthTest, Headers)
 {
     for (auto unit : {";", "=", ";a=b", "\"", ";a=\"", ";a=\"\\", " ", ";="}) {

@@ -103,6 +103,22 @@ TEST(ParseForeignJsonTest, Repairs)
     EXPECT_EQ(repaired("{"), "(none)");
 }
 
+TEST(ParseForeignJsonTest, ReadsWhatPythonWritesForNoNumber)
+{
+    auto printed = [](std::string_view text) {
+        const auto json = parse_foreign_json(text);
+        return json ? print_json(json.get()) : "(none)";
+    };
+    EXPECT_EQ(printed(R"({"a":NaN,"b":[-Infinity,Infinity],"c":1})"),
+              R"({"a":null,"b":[null,null],"c":1})");
+    EXPECT_EQ(printed(R"(["NaN \" Infinity",NaN])"),
+              R"(["NaN \" Infinity",null])");
+    EXPECT_EQ(printed("NaN"), "null");
+    EXPECT_EQ(printed("[NaNa]"), "(none)");
+    EXPECT_EQ(printed("[NaN"), "(none)");
+    EXPECT_EQ(printed("\"NaN\\"), "(none)");
+}
+
 // One repetition after the other, in an array that is closed.
 std::string array_of(std::string_view unit, std::size_t size)
 {

@@ -80,11 +80,11 @@ TEST(CheckJsonTest, Structure)
         EXPECT_TRUE(fault_of(text).starts_with("an unexpected character"))
             << text << ": " << fault_of(text);
     }
-    EXPECT_EQ(fault_of("{} {}"), "something behind the value at 3");
+    EXPECT_EQ(fault_of("{} {}"), "unexpected text after the value at 3");
     for (auto text : {"1x", "null,", "[]]", "\"\"\"", "{}//"}) {
         EXPECT_NE(fault_of(text), "") << text;
     }
-    EXPECT_EQ(fault_of("{}\0"s), "something behind the value at 2");
+    EXPECT_EQ(fault_of("{}\0"s), "unexpected text after the value at 2");
 }
 
 TEST(CheckJsonTest, Numbers)
