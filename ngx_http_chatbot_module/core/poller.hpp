@@ -6,7 +6,7 @@ namespace chatbot {
 
 using Clock = std::chrono::steady_clock;
 
-// Who is told when a descriptor is ready.
+// Is told when a descriptor is ready.
 class Watcher {
 public:
     // `ready` is a set of Poller's bits.  Errors and hang-ups set both.

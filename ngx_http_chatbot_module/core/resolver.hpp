@@ -16,7 +16,8 @@ public:
     using Done = std::function<void(const Result&)>;
 
     // Calls `done` exactly once: within the call if the addresses are known,
-    // else later on the same thread.  Whoever asks sets the time limit: a
+    // else later on the same thread; `done` must not throw then.  After
+    // std::bad_alloc it is not called.  The caller sets the time limit: a
     // lookup has none.
     virtual void resolve(const std::string& host, Done done) = 0;
 

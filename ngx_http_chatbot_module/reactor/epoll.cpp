@@ -14,7 +14,9 @@
 namespace chatbot {
 namespace {
 
-constexpr int max_events = 256;
+// How many one wait() tells of: what they bring leaves before more is read.
+// (Measured: with 256, a miss among 256 others waits twice as long.)
+constexpr int max_events = 16;
 constexpr std::size_t max_room = 1024 * 1024;  // descriptors
 constexpr std::uint64_t wake_up = std::numeric_limits<std::uint64_t>::max();
 
@@ -36,9 +38,12 @@ std::uint64_t name_of(int fd, std::uint32_t generation)
 }  // namespace
 
 Epoll::Epoll()
-    : epoll_(epoll_create1(EPOLL_CLOEXEC)),
-      event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))
 {
+    // So that watch() needs no memory.  What is not used takes addresses only.
+    entries_.reserve(descriptors());
+
+    epoll_ = epoll_create1(EPOLL_CLOEXEC);
+    event_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     epoll_event event{};
     event.events = EPOLLIN | EPOLLET;
     event.data.u64 = wake_up;
@@ -49,9 +54,6 @@ Epoll::Epoll()
         close(event_);
         throw std::system_error(error, std::generic_category(), "epoll");
     }
-
-    // So that watch() needs no memory.  What is not used takes addresses only.
-    entries_.reserve(descriptors());
 }
 
 Epoll::~Epoll()

@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "openai/events.hpp"
 #include "text/invariant.hpp"
 
 namespace chatbot {
@@ -14,6 +15,17 @@ namespace {
 // So many errands are begun before what they ask for is sent, so that the first
 // of a burst does not wait for the last.
 constexpr std::size_t orders_at_once = 16;
+
+// A cache keeps no events.  Without memory for them it is a miss.
+std::optional<Answer> with_events(std::optional<Answer>&& found) noexcept
+try {
+    if (found && !found->reply.empty()) {
+        found->events = split_reply(found->reply);
+    }
+    return std::move(found);
+} catch (const std::bad_alloc&) {
+    return std::nullopt;
+}
 
 template <class T>
 void append(std::vector<T>& to, std::vector<T>&& from)
@@ -43,7 +55,7 @@ Reactor::Reactor(const std::vector<RedisSettings>& caches,
         caches_.push_back(std::make_unique<RedisCache>(
             settings, epoll_, resolver_,
             [this](auto flight, auto&& found) {
-                errands_.on_lookup(flight, std::move(found));
+                errands_.on_lookup(flight, with_events(std::move(found)));
             },
             measure));
     }
@@ -206,16 +218,18 @@ void Reactor::begin(Order& order)
     }
 }
 
-// The answers leave first: nobody waits for a store.
+// The answers leave first: nobody waits for a store.  A flush may end a call,
+// whose answer is then to be stored, or lose a cache, whose lookups are then
+// misses: hence twice.
 void Reactor::flush_clients()
 {
-    transfers_.flush();
-    flush_outbox();
-    for (const auto& cache : caches_) {
-        cache->flush();
+    for (int i = 0; i < 2; i++) {
+        transfers_.flush();
+        flush_outbox();
+        for (const auto& cache : caches_) {
+            cache->flush();
+        }
     }
-    transfers_.flush();
-    flush_outbox();
 }
 
 void Reactor::flush_outbox()

@@ -5,7 +5,9 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <list>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -13,33 +15,37 @@
 namespace chatbot {
 namespace {
 
+struct FreeAddresses {
+    void operator()(addrinfo* list) const { freeaddrinfo(list); }
+};
+
 Resolver::Result look_up(const std::string& host)
 {
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_ADDRCONFIG;
 
-    Resolver::Result result;
-    addrinfo* found = nullptr;
-    int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
+    addrinfo* list = nullptr;
+    int error = getaddrinfo(host.c_str(), nullptr, &hints, &list);
     if (error == EAI_NONAME || error == EAI_ADDRFAMILY) {
         // AI_ADDRCONFIG does not count loopback, which may be all there is.
         hints.ai_flags = 0;
-        error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
+        error = getaddrinfo(host.c_str(), nullptr, &hints, &list);
     }
+    Resolver::Result result;
     if (error) {
         result.error = host + ": " + gai_strerror(error);
         return result;
     }
 
-    for (auto at = found; at; at = at->ai_next) {
+    const std::unique_ptr<addrinfo, FreeAddresses> found(list);
+    for (auto at = list; at; at = at->ai_next) {
         char text[INET6_ADDRSTRLEN];
         if (getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof(text),
                         nullptr, 0, NI_NUMERICHOST) == 0) {
             result.addresses.push_back(text);
         }
     }
-    freeaddrinfo(found);
     return result;
 }
 
@@ -54,9 +60,21 @@ bool is_numeric(const std::string& host)
 
 // What a lookup's thread may touch.
 struct ThreadedResolver::Shared {
+    // The host and what was found of it.
+    using Results = std::list<std::pair<std::string, Result>>;
+
+    void add(Results&& result) noexcept
+    {
+        std::lock_guard lock(mutex);
+        if (wake) {
+            results.splice(results.end(), result);
+            wake();
+        }
+    }
+
     std::mutex mutex;
     std::function<void()> wake;  // null: the resolver is gone
-    std::vector<std::pair<std::string, Result>> results;
+    Results results;
 };
 
 ThreadedResolver::ThreadedResolver(std::function<void()> wake)
@@ -85,30 +103,41 @@ void ThreadedResolver::resolve(const std::string& host, Done done)
     }
 
     known.waiting.push_back(std::move(done));
-    if (known.waiting.size() == 1) {
+    if (known.waiting.size() > 1) {
+        return;
+    }
+    try {
         start(host);
+    } catch (const std::bad_alloc&) {
+        known.waiting.pop_back();
+        throw;
     }
 }
 
+// Room for the result is made first: the end of a lookup needs no memory.
 void ThreadedResolver::start(const std::string& host)
-try {
-    std::thread([shared = shared_, host] {
-        auto result = look_up(host);
-        std::lock_guard lock(shared->mutex);
-        if (shared->wake) {
-            shared->results.emplace_back(host, std::move(result));
-            shared->wake();
-        }
-    }).detach();
-} catch (const std::system_error& e) {
-    std::lock_guard lock(shared_->mutex);
-    shared_->results.emplace_back(host, Result{{}, host + ": " + e.what()});
-    shared_->wake();
+{
+    Shared::Results room;
+    room.emplace_back(host, Result{});
+    try {
+        std::thread([shared = shared_, room]() mutable noexcept {
+            auto& [name, result] = room.front();
+            try {
+                result = look_up(name);
+            } catch (const std::bad_alloc&) {
+                result.error = "no memory";
+            }
+            shared->add(std::move(room));
+        }).detach();
+    } catch (const std::system_error& e) {
+        room.front().second.error = host + ": " + e.what();
+        shared_->add(std::move(room));
+    }
 }
 
 void ThreadedResolver::take_results()
 {
-    std::vector<std::pair<std::string, Result>> results;
+    Shared::Results results;
     {
         std::lock_guard lock(shared_->mutex);
         std::swap(results, shared_->results);
@@ -123,9 +152,8 @@ void ThreadedResolver::take_results()
             known.result = std::move(result);
         }
         known.until = Clock::now() + valid;
-        const auto told = known.result;
         for (const auto& done : waiting) {
-            done(told);
+            done(known.result);
         }
     }
 }

@@ -5,8 +5,12 @@
 #include <unistd.h>
 
 #include <functional>
+#include <new>
 #include <string>
 #include <thread>
+
+#include "journal/failing_call.hpp"
+#include "journal/fixture.hpp"
 
 namespace chatbot {
 namespace {
@@ -174,6 +178,14 @@ TEST_F(EpollTest, WakeEndsTheWaitOrTheNextOne)
     const auto until = Clock::now() + milliseconds(20);
     epoll_.wait(until);
     EXPECT_GE(Clock::now(), until);
+}
+
+TEST(EpollOutOfMemoryTest, NoDescriptorIsLeft)
+{
+    const auto before = descriptors();
+    const FailingCall failing(1, FailingCall::How::out_of_memory);
+    EXPECT_THROW(Epoll(), std::bad_alloc);
+    EXPECT_EQ(descriptors(), before);
 }
 
 }  // namespace

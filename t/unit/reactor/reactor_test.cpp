@@ -10,6 +10,7 @@
 
 #include "fake_server.hpp"
 #include "journal/failing_call.hpp"
+#include "quiet_server.hpp"
 
 namespace chatbot {
 namespace {
@@ -240,31 +241,59 @@ TEST_F(ReactorTest, ReturnsToThePoolThoughCallsAreOut)
 
 // The n-th allocation of the thread fails, n upward until a run passes
 // untouched: each errand ends in one event all the same.
-TEST_F(ReactorTest, WithoutMemoryNoEndIsLost)
-{
-    settings_.url = "http://127.0.0.1:1";  // refused
-    settings_.retries = 0;
-    stop_ = Reactor::Stop::when_done;
+class ReactorWithoutMemoryTest : public ReactorTest {
+protected:
+    void fail_each(const std::vector<RedisSettings>& caches)
+    {
+        settings_.url = "http://127.0.0.1:1";  // refused
+        settings_.retries = 0;
+        stop_ = Reactor::Stop::when_done;
 
-    bool failed = true;
-    unsigned n = 0;
-    while (failed && n < 5000 && !HasFailure()) {
-        use();
+        unsigned n = 0;
+        while (fail(++n, caches) && n < 5000 && !HasFailure()) {
+        }
+        EXPECT_GT(n, 50u);
+        EXPECT_LT(n, 5000u);
+    }
+
+    // Returns whether an allocation failed.
+    bool fail(unsigned n, const std::vector<RedisSettings>& caches)
+    {
+        use(caches);
         for (FlightId flight = 1; flight <= 5; flight++) {
-            post(flight);
+            post(flight, caches.empty() ? Errand::no_cache : 0);
         }
         reactor_->flush();
-        {
-            const FailingCall failing(++n, FailingCall::How::out_of_memory);
-            for (int run = 0; reactor_->has_work() && run < 10; run++) {
-                reactor_->run();
-            }
-            failed = FailingCall::happened();
+
+        const FailingCall failing(n, FailingCall::How::out_of_memory);
+        for (int run = 0; reactor_->has_work() && run < 10; run++) {
+            reactor_->run();
         }
         EXPECT_EQ(reactor_->take_events().events.size(), 5u) << n;
+        return FailingCall::happened();
     }
-    EXPECT_GT(n, 50u);
-    EXPECT_LT(n, 5000u);
+};
+
+TEST_F(ReactorWithoutMemoryTest, NoEndIsLost)
+{
+    fail_each({});
+}
+
+TEST_F(ReactorWithoutMemoryTest, NorThatOfALookup)
+{
+    // Knows no answer.
+    const auto miss = [](int fd, std::string_view came, std::string_view) {
+        for (std::size_t at = 0; (at = came.find("GET\r", at)) != came.npos;
+             at++) {
+            QuietServer::say(fd, "$-1\r\n");
+        }
+        return true;
+    };
+    const QuietServer redis(miss, "");
+    RedisSettings cache;
+    cache.host = "127.0.0.1";
+    cache.port = redis.port();
+    fail_each({cache});
 }
 
 }  // namespace

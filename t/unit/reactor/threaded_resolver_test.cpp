@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "journal/failing_call.hpp"
 #include "reactor/epoll.hpp"
 
 namespace chatbot {
@@ -88,6 +89,35 @@ TEST_F(ThreadedResolverTest, WhoeverAsksWithinAnAnswerIsToldToo)
     });
     wait_for(1);
     EXPECT_EQ(told, 1);
+}
+
+// The n-th allocation fails, in the lookup's thread or beside it, n upward
+// until a run passes untouched.
+TEST_F(ThreadedResolverTest, WithoutMemoryALookupIsToldOrRefused)
+{
+    unsigned n = 0;
+    bool failed = true;
+    while (failed && n < 100 && !HasFailure()) {
+        resolver_ =
+            std::make_unique<ThreadedResolver>([this] { epoll_.wake(); });
+        told_ = 0;
+        {
+            const FailingCall failing(++n, FailingCall::How::out_of_memory);
+            try {
+                resolve("localhost");
+                wait_for(1);
+            } catch (const std::bad_alloc&) {
+            }
+            failed = FailingCall::happened();
+        }
+
+        const auto before = told_;
+        resolve("localhost");
+        wait_for(before + 1);
+        EXPECT_FALSE(result_.addresses.empty()) << n;
+    }
+    EXPECT_GT(n, 5u);
+    EXPECT_LT(n, 100u);
 }
 
 TEST_F(ThreadedResolverTest, DestroyedDuringALookup)
