@@ -47,7 +47,7 @@ like(location("chatbot_postgres $$_[0];"),
 	['"host=a sslmode=maybe"' => 'invalid sslmode value: "maybe"'],
 	['"host=a port=x"' => 'invalid port'],
 	['"host=a dbname"' => 'missing "=" after "dbname" in connection info string'],
-	['"password=x secret"' => 'missing "=" after "..." in connection info string'],
+	['"password=x secret"' => 'missing "=" after "..."'],
 	['postgres://a:secret@b/?x=y' => 'invalid URI query parameter: "..."'];
 
 # the environment: the variable's name, and no place in a file
@@ -55,7 +55,7 @@ like(location("chatbot_postgres $$_[0];"),
 for (['DATABASE_URL', 'postgres://a:secret@b/?x=y',
 		'invalid URI query parameter: "..."'],
 	['POSTGRES_PORT', 'tcp://secret:5432', 'invalid port'],
-	['POSTGRES_HOST', 'a,b', 'as many ports as hosts are wanted',
+	['POSTGRES_HOST', 'a,b', 'the number of ports is not that of the hosts',
 		POSTGRES_PORT => '1,2,3'],
 	['PGSSLMODE', 'maybe', 'invalid sslmode value: "maybe"'],
 	['PGSERVICE', 'gone', 'definition of service "gone" not found'],
@@ -84,7 +84,8 @@ for (['DATABASE_URL', 'postgres://a:secret@b/?x=y',
 			qr/no "chatbot_upstream" "nowhere" for .*http:\/\//],
 		['chatbot_pass env:OPENAI_BASE_URL;' =>
 			qr/no "chatbot_upstream" "api\.example\.com" for .*http:\/\//],
-		["$pass\nchatbot_protocol openai;" => qr/no "chatbot_clients"/])
+		["$pass\nchatbot_protocol openai;" => qr/no "chatbot_clients"/],
+		["$pass\nchatbot_api_key '\"k\"';" => qr/API key starts with a quote,/])
 	{
 		my ($conf, $why) = @$_;
 		my $said = $t->check("location / {\n$conf\n}\n");

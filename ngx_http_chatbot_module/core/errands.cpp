@@ -17,11 +17,20 @@ void Errands::take(Errand&& errand)
         return;
     }
 
-    const auto& taken = it->second.errand;
-    if (taken.cache == Errand::no_cache || !taken.look_up ||
-        !services_.look_up(taken.cache, flight, taken.key)) {
+    if (!look_up(it)) {
         ask(it);
     }
+}
+
+// False: the cache is not asked.
+bool Errands::look_up(States::iterator it)
+try {
+    const auto& errand = it->second.errand;
+    return errand.cache != Errand::no_cache && errand.look_up &&
+           services_.look_up(errand.cache, it->first, errand.key);
+} catch (const std::bad_alloc&) {
+    errands_.erase(it);
+    throw;
 }
 
 void Errands::ask(States::iterator it)

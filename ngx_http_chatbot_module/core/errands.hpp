@@ -39,7 +39,8 @@ public:
         // Seconds since the epoch.
         virtual std::int64_t time_s() = 0;
 
-        // False: the cache cannot be asked now; no on_lookup() follows.
+        // False: the cache cannot be asked now; no on_lookup() follows, nor
+        // after std::bad_alloc.
         virtual bool look_up(std::size_t cache, FlightId flight,
                              const Key& key) = 0;
         virtual void store(std::size_t cache, const Key& key, int expire_s,
@@ -66,11 +67,11 @@ public:
 
     void take(Errand&& errand);
 
-    // Somebody who wants pieces has joined the flight.
+    // A waiter that wants pieces has joined the flight.
     void listen(FlightId flight);
 
-    // Nobody waits any more, and nobody wants the answer kept: ends in `failed`
-    // unless it has ended by now.
+    // No waiter is left, and the answer is not to be kept: the errand ends in
+    // `failed`, unless it has ended by now.
     void cancel(FlightId flight);
 
     // `found` is empty for a miss, and where the cache gave no answer.
@@ -88,6 +89,7 @@ private:
     };
     using States = std::unordered_map<FlightId, State>;
 
+    [[nodiscard]] bool look_up(States::iterator it);
     void ask(States::iterator it);
     [[nodiscard]] std::optional<Answer> to_keep(const Errand& errand,
                                                 const FlightEvent& event);

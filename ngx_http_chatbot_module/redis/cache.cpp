@@ -3,6 +3,7 @@
 #include <hiredis/hiredis.h>
 
 #include <algorithm>
+#include <new>
 #include <tuple>
 #include <utility>
 
@@ -29,6 +30,12 @@ bool concerns_all(std::string_view code)
            code == "MASTERDOWN" || code == "DENIED";
 }
 
+// Redis says so to a new connection, whatever it asks, and closes it.
+bool is_full(std::string_view error)
+{
+    return error.find("max number of clients") != error.npos;
+}
+
 // What to do about an error of authentication; empty if it is none.
 std::string auth_advice(std::string_view error)
 {
@@ -38,9 +45,18 @@ std::string auth_advice(std::string_view error)
         return " (this Redis has no password: remove it from \"chatbot_redis\" "
                "or REDIS_PASSWORD, or set \"requirepass\" in Redis)";
     }
+    if (error.find("wrong number of arguments") != error.npos) {
+        return " (a Redis before version 6 has no users: leave the user out)";
+    }
     if (code == "WRONGPASS") {
         return " (the user or the password in \"chatbot_redis\", REDIS_URL or "
                "REDIS_PASSWORD is wrong)";
+    }
+    if (is_full(error)) {
+        return " (as many clients are connected as its \"maxclients\" allows)";
+    }
+    if (code == "DENIED") {
+        return " (its \"protected-mode\" is on, as it has no password)";
     }
     if (code == "NOAUTH") {
         return " (set the password in \"chatbot_redis\" or REDIS_PASSWORD)";
@@ -71,22 +87,23 @@ bool RedisCache::look_up(FlightId flight, const Key& key)
         return false;
     }
 
-    connection_.send({"GET", name_of(key)});
-    push(Command::lookup, flight);
+    send(Command::lookup, {"GET", name_of(key)}, flight);
     return true;
 }
 
-void RedisCache::store(const Key& key, int expire_s, const Answer& answer)
-{
+void RedisCache::store(const Key& key, int expire_s,
+                       const Answer& answer) noexcept
+try {
     const auto value = write_cache_value(answer);
     if (value.size() > RedisConnection::max_reply_size || !health_.up() ||
         !connect() || connection_.unsent() > max_unsent) {
         return;
     }
 
-    connection_.send(
-        {"SET", name_of(key), value, "EX", std::to_string(expire_s)});
-    push(Command::store);
+    send(Command::store,
+         {"SET", name_of(key), value, "EX", std::to_string(expire_s)});
+} catch (const std::bad_alloc&) {
+    // The answer is not kept.
 }
 
 // Whether there is a connection, or one is being made.
@@ -101,30 +118,47 @@ bool RedisCache::connect()
 
     demoted_ = false;
     opening_ = true;
-    connection_.open();
-    opening_ = false;
-    if (!connection_.is_open()) {
-        return false;
+    try {
+        connection_.open();
+        opening_ = false;
+        if (connection_.is_open()) {
+            log_in();
+        }
+    } catch (const std::bad_alloc&) {
+        opening_ = false;
+        pending_.clear();  // what log_in() sent
+        connection_.close();
+        throw;
     }
-
-    const auto& [user, password] = std::tie(settings_.user, settings_.password);
-    if (!password.empty()) {
-        user.empty() ? connection_.send({"AUTH", password})
-                     : connection_.send({"AUTH", user, password});
-        push(Command::auth);
-    }
-    if (settings_.db) {
-        connection_.send({"SELECT", std::to_string(settings_.db)});
-        push(Command::select);
-    }
-    return true;
+    return connection_.is_open();
 }
 
-void RedisCache::push(Command command, FlightId flight)
+void RedisCache::log_in()
 {
+    const auto& [user, password] = std::tie(settings_.user, settings_.password);
+    if (!password.empty()) {
+        user.empty() ? send(Command::auth, {"AUTH", password})
+                     : send(Command::auth, {"AUTH", user, password});
+    }
+    if (settings_.db) {
+        send(Command::select, {"SELECT", std::to_string(settings_.db)});
+    }
+}
+
+void RedisCache::send(Command command,
+                      std::initializer_list<std::string_view> words,
+                      FlightId flight)
+{
+    const auto deadline =
+        Clock::now() + std::chrono::milliseconds(settings_.timeout_ms);
     pending_.push_back(
-        {command, flight,
-         Clock::now() + std::chrono::milliseconds(settings_.timeout_ms)});
+        {.command = command, .flight = flight, .deadline = deadline});
+    try {
+        connection_.send(words);
+    } catch (const std::bad_alloc&) {
+        pending_.pop_back();
+        throw;
+    }
 }
 
 Clock::time_point RedisCache::deadline() const
@@ -137,45 +171,53 @@ Clock::time_point RedisCache::deadline() const
 void RedisCache::on_time(Clock::time_point now)
 {
     if (!pending_.empty() && pending_.front().deadline <= now) {
-        lose("no answer within " + std::to_string(settings_.timeout_ms) +
+        lose(std::string("no ") + connection_.awaited() + " within " +
+             std::to_string(settings_.timeout_ms) +
              " ms (chatbot_redis_timeout)");
     }
 
-    if (health_.take_probe(now) && connect()) {
-        connection_.send({"PING"});
-        push(Command::probe);
+    if (health_.take_probe(now)) {
+        probe(now);
     }
+}
+
+void RedisCache::probe(Clock::time_point now)
+try {
+    if (connect()) {
+        send(Command::probe, {"PING"});
+    }
+} catch (const std::bad_alloc&) {
+    health_.on_failure(now);  // there will be another one
 }
 
 void RedisCache::on_reply(const redisReply& reply)
 {
     if (!invariant(pending_.size() == connection_.owed() + 1,
                    "a reply to a command that is not known")) {
-        lose("answers nonsense");
+        lose("sent an invalid reply");
         return;
     }
-
-    const Pending pending = pending_.front();
-    pending_.pop_front();
 
     if (reply.type == REDIS_REPLY_ERROR) {
-        on_refusal(pending, {reply.str, reply.len});
+        on_refusal({reply.str, reply.len});
         return;
     }
 
-    switch (pending.command) {
+    switch (pending_.front().command) {
         case Command::auth:
         case Command::select:
+            pending_.pop_front();
             return;
         case Command::lookup:
-            measure(pending);
-            on_value(pending.flight, reply);
+            on_value(reply);
             refuses_[0] = false;
             break;
         case Command::store:
+            pending_.pop_front();
             refuses_[1] = false;
             break;
         case Command::probe:
+            pending_.pop_front();
             break;
     }
 
@@ -196,11 +238,15 @@ void RedisCache::measure(const Pending& pending) const
     }
 }
 
-void RedisCache::on_value(FlightId flight, const redisReply& reply)
+void RedisCache::on_value(const redisReply& reply)
 {
-    found_(flight, reply.type == REDIS_REPLY_STRING
-                       ? read_cache_value({reply.str, reply.len})
-                       : std::nullopt);
+    auto found = reply.type == REDIS_REPLY_STRING
+                     ? read_cache_value({reply.str, reply.len})
+                     : std::nullopt;
+    const Pending pending = pending_.front();
+    pending_.pop_front();
+    measure(pending);
+    found_(pending.flight, std::move(found));
 }
 
 // Why all commands are refused.
@@ -218,12 +264,13 @@ std::string RedisCache::describe(Command command, std::string_view error)
     }
 }
 
-void RedisCache::on_refusal(const Pending& pending, std::string_view error)
+void RedisCache::on_refusal(std::string_view error)
 {
+    const Pending pending = pending_.front();
     const auto code = code_of(error);
     if (pending.command == Command::auth ||
-        pending.command == Command::select || concerns_all(code)) {
-        pending_.push_front(pending);  // it is lost with the others
+        pending.command == Command::select || concerns_all(code) ||
+        is_full(error)) {
         lose(describe(pending.command, error));
         return;
     }
@@ -245,6 +292,7 @@ void RedisCache::on_refusal(const Pending& pending, std::string_view error)
                  (is_cluster ? " (nodes of a Redis Cluster are not supported)"
                              : ""));
     }
+    pending_.pop_front();
     if (pending.command == Command::lookup) {
         found_(pending.flight, std::nullopt);
     }
@@ -252,26 +300,27 @@ void RedisCache::on_refusal(const Pending& pending, std::string_view error)
 
 void RedisCache::lose(std::string_view reason)
 {
+    const auto told = one_line(reason, max_error_size);
     connection_.close();
-    on_lost(one_line(reason, max_error_size));
+    on_lost(told);
 }
 
 void RedisCache::on_lost(const std::string& reason)
 {
-    const auto lost = std::exchange(pending_, {});
+    std::list<Pending> lost;
+    lost.swap(pending_);
     if (lost.empty() && !opening_) {
         return;  // an idle connection, which is made anew when it is needed
     }
 
     health_.on_failure(Clock::now());
-    tell(Notice::Level::error, outage_.fail(reason, Clock::now()),
-         " fails, the model is asked meanwhile");
-
     for (const auto& pending : lost) {
         if (pending.command == Command::lookup) {
             found_(pending.flight, std::nullopt);
         }
     }
+    tell(Notice::Level::error, outage_.fail(reason, Clock::now()),
+         " fails, the model is asked meanwhile");
 }
 
 std::vector<Notice> RedisCache::take_notices()

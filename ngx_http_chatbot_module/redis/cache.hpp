@@ -1,8 +1,9 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <functional>
+#include <initializer_list>
+#include <list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,10 +22,12 @@ namespace chatbot {
 // Time:     a lookup waits for settings.timeout_ms at most, whatever Redis
 //           does, and not at all while Redis is known to be down; a probe at
 //           growing intervals finds out when it is back.
+// Memory:   where there is none, look_up() throws std::bad_alloc and `found` is
+//           not called; a store is left out; what waits for a reply is a miss.
 class RedisCache final : RedisConnection::Owner {
 public:
     // Empty: a miss, or Redis gave no answer.  Never called from within
-    // look_up().
+    // look_up().  Must not throw.
     using Found = std::function<void(FlightId, std::optional<Answer>&&)>;
 
     // How long a lookup took, with an answer to it.
@@ -41,7 +44,7 @@ public:
 
     // An answer that is too large, or comes while Redis is down or behind, is
     // not stored.
-    void store(const Key& key, int expire_s, const Answer& answer);
+    void store(const Key& key, int expire_s, const Answer& answer) noexcept;
 
     // Sends what was asked for since the last call.
     void flush() { connection_.flush(); }
@@ -72,12 +75,15 @@ private:
     };
 
     bool connect();
-    void push(Command command, FlightId flight = 0);
+    void log_in();
+    void send(Command command, std::initializer_list<std::string_view> words,
+              FlightId flight = 0);
+    void probe(Clock::time_point now);
     void on_reply(const redisReply& reply) override;
     void on_lost(const std::string& reason) override;
     void measure(const Pending& pending) const;
-    void on_value(FlightId flight, const redisReply& reply);
-    void on_refusal(const Pending& pending, std::string_view error);
+    void on_value(const redisReply& reply);
+    void on_refusal(std::string_view error);
     static std::string describe(Command command, std::string_view error);
     void lose(std::string_view reason);
     void tell(Notice::Level level, const std::string& text,
@@ -87,9 +93,9 @@ private:
     const Found found_;
     const Measure measure_;
     CacheHealth health_;
-    std::deque<Pending> pending_;  // in the order of the replies
-    bool opening_ = false;         // in connect(): a loss is a failure
-    bool demoted_ = false;         // the name may mean another Redis by now
+    std::list<Pending> pending_;  // in the order of the replies
+    bool opening_ = false;        // in connect(): a loss is a failure
+    bool demoted_ = false;        // the name may mean another Redis by now
     Outage outage_;
     bool refuses_[2] = {};        // lookups, stores: told already
     bool tells_cluster_ = false;  // told once: other keys are elsewhere

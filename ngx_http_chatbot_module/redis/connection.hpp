@@ -1,7 +1,5 @@
 #pragma once
 
-#include <openssl/ssl.h>
-
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -10,6 +8,7 @@
 
 #include "core/poller.hpp"
 #include "core/resolver.hpp"
+#include "redis/socket.hpp"
 #include "redis/url.hpp"
 
 struct redisReader;
@@ -18,7 +17,7 @@ struct redisReply;
 namespace chatbot {
 
 // One connection to Redis: commands out, replies in, without blocking.
-// hiredis reads the replies; the socket is ours, since hiredis' own connects
+// hiredis reads the replies; the socket is ours, since that of hiredis connects
 // blocking for TLS, resolves names blocking, and tries one address only.
 //
 // Threads:  all on the thread of the poller.  SIGPIPE must be ignored.
@@ -46,16 +45,20 @@ public:
     RedisConnection& operator=(const RedisConnection&) = delete;
 
     // Begins to connect; each address of the host is tried.  May call
-    // on_lost() at once.  REQUIRES: !is_open().
+    // on_lost() at once.  After std::bad_alloc, close() is to be called.
+    // REQUIRES: !is_open().
     void open();
     void close();
     [[nodiscard]] bool is_open() const { return stage_ != Stage::closed; }
 
     // Appends a command, which one on_reply() or the loss of the connection
     // answers; flush() sends what was appended, as soon as there is a
-    // connection.  REQUIRES: is_open().
+    // connection.  std::bad_alloc: nothing was appended.  REQUIRES: is_open().
     void send(std::initializer_list<std::string_view> command);
     void flush();
+
+    // What is missing as long as there is no reply, for the log.
+    [[nodiscard]] const char* awaited() const;
 
     // Bytes that Redis has not taken yet.
     [[nodiscard]] std::size_t unsent() const { return out_.size() - sent_; }
@@ -67,7 +70,7 @@ public:
 
 private:
     enum class Stage { closed, resolving, connecting, handshaking, ready };
-    enum class Io { done, again, failed };
+    using Io = RedisSocket::Io;
 
     struct FreeReader {
         void operator()(redisReader* reader) const;
@@ -79,36 +82,25 @@ private:
     void on_ready(int fd, unsigned ready) override;
     void on_resolved(const Resolver::Result& result);
     void connect_next();
-    [[nodiscard]] bool connect_to(const std::string& address);
-    [[nodiscard]] bool connect_unix();
-    [[nodiscard]] bool connect_socket(const void* address, unsigned size);
     void on_connected();
     void shake_hands();
     void set_ready();
-    void close_socket();
-    void watch(unsigned what);
     void lose(std::string_view reason);
-    [[nodiscard]] bool start_tls();
-    [[nodiscard]] std::string tls_reason() const;
     [[nodiscard]] Io write_some();
     [[nodiscard]] Io read_some();
-    [[nodiscard]] Io tls_result(int result);
     void read();
     void take_replies();
 
     const RedisSettings& settings_;
-    Poller& poller_;
     Resolver& resolver_;
     Owner& owner_;
+    RedisSocket socket_;
 
     Stage stage_ = Stage::closed;
-    int fd_ = -1;
-    unsigned watched_ = 0;         // by the poller
     std::shared_ptr<bool> alive_;  // false: a lookup's result comes too late
     std::vector<std::string> addresses_;
     std::size_t next_address_ = 0;
     std::string refused_;  // why the last address was of no use
-    std::unique_ptr<SSL, decltype(&SSL_free)> tls_{nullptr, SSL_free};
     std::unique_ptr<redisReader, FreeReader> reader_;
     std::string out_;
     std::size_t sent_ = 0;

@@ -100,7 +100,7 @@ std::optional<Answer> read_cache_value(std::string_view value)
     if (!answer) {
         answer = read_any_value(value);
     }
-    if (answer->text.empty()) {
+    if (trim(answer->text).empty()) {
         return {};
     }
 

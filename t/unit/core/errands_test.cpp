@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <new>
 #include <string>
 
 #include "in_production.hpp"
@@ -63,6 +64,9 @@ protected:
         if (down_) {
             return false;
         }
+        if (no_memory_) {
+            throw std::bad_alloc();
+        }
         log_ += " get(" + std::to_string(cache) + "," + std::to_string(flight) +
                 "," + static_cast<char>(key[0]) + ")";
         return true;
@@ -116,9 +120,22 @@ protected:
 
     std::int64_t now_ = 1'000'000;
     bool down_ = false;
+    bool no_memory_ = false;
     std::string log_;
     Errands errands_{*this};
 };
+
+// take() throws, and the same flight can be taken anew.
+TEST_F(ErrandsTest, WithoutMemoryForALookupNothingIsLeftBehind)
+{
+    no_memory_ = true;
+    EXPECT_THROW(take(1), std::bad_alloc);
+    EXPECT_EQ(errands_.in_flight(), 0u);
+
+    no_memory_ = false;
+    take(1);
+    EXPECT_EQ(log(), " get(0,1,1)");
+}
 
 TEST_F(ErrandsTest, MissIsAskedToldStored)
 {

@@ -148,7 +148,8 @@ TEST_F(RedisOutageTest, SilentNameServerEndsInTime)
     resolver_.silent = true;
     use(settings_);
     EXPECT_EQ(run({"a", "b"}), "- -");
-    EXPECT_EQ(told(), "no answer within 100 ms (chatbot_redis_timeout)");
+    EXPECT_EQ(told(),
+              "no address of the host within 100 ms (chatbot_redis_timeout)");
     EXPECT_EQ(resolver_.lookups, 1);
     resolver_.answer();  // to nobody
     EXPECT_EQ(told(), "");
@@ -179,7 +180,9 @@ TEST_F(RedisOutageTest, FrozenHandshakeEndsInTimeAndDoesNotSpin)
     }
     EXPECT_LT(turns, 10);
     EXPECT_EQ(settle(), "-");
-    EXPECT_EQ(told(), "no answer within 200 ms (chatbot_redis_timeout)");
+    EXPECT_EQ(told(),
+              "no TLS handshake (does it speak TLS?) within 200 ms "
+              "(chatbot_redis_timeout)");
 }
 
 TEST_F(RedisOutageTest, NoTlsAtTheOtherEndIsALoss)

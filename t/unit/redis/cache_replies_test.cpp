@@ -40,7 +40,7 @@ TEST_F(RedisRepliesTest, Garbage)
           "$" + too_large + "\r\n" + std::string(20 << 20, 'x')}) {
         fake(bytes);
         EXPECT_EQ(run({"k", "l"}), "- -");
-        EXPECT_EQ(told(), "answers nonsense") << bytes.substr(0, 20);
+        EXPECT_EQ(told(), "sent an invalid reply") << bytes.substr(0, 20);
         EXPECT_EQ(run({"k"}), "down");
     }
 }
@@ -68,7 +68,8 @@ TEST_F(RedisRepliesTest, ErrorReplies)
               "refuses to store: OOM command; "
               "refuses a lookup: ERR what");
 
-    for (const std::string error : {"LOADING", "NOAUTH", "MASTERDOWN"}) {
+    for (const std::string error : {"LOADING", "NOAUTH", "MASTERDOWN",
+                                    "ERR max number of clients reached"}) {
         fake("-" + error + " x\r\n$-1\r\n");
         EXPECT_EQ(run({"a", "b"}), "- -");
         EXPECT_EQ(told().find(error + " x"), 0u);

@@ -165,6 +165,24 @@ TEST_F(RedisCacheTest, PasswordIsNotTold)
     EXPECT_EQ(text.find("secret"), text.npos);
 }
 
+TEST_F(RedisCacheTest, AdviceIfAuthIsRefused)
+{
+    settings_.user = "me";
+    settings_.password = "secret";
+    for (auto [error, advice] : {
+             std::pair("ERR wrong number of arguments for 'auth' command",
+                       "leave the user out"),
+             std::pair("ERR max number of clients reached", "\"maxclients\""),
+             std::pair("DENIED Redis is running in protected mode",
+                       "\"protected-mode\""),
+         }) {
+        fake("-" + std::string(error) + "\r\n");
+        EXPECT_EQ(run({"k"}), "-");
+        const auto text = told();
+        EXPECT_NE(text.find(advice), std::string::npos) << text;
+    }
+}
+
 TEST_F(RedisCacheTest, AnswersThatNoReplyCouldHoldAreNotStored)
 {
     std::atomic<std::size_t> received = 0;

@@ -217,7 +217,7 @@ TEST_F(RedisConnectionTest, AReplyTooManyEndsTheConnection)
     connect();
     ask(2);
     reply("+one\r\n+two\r\n+three\r\n");
-    EXPECT_EQ(log(), "+one +two lost: answers nonsense");
+    EXPECT_EQ(log(), "+one +two lost: sent an invalid reply");
     EXPECT_FALSE(connection_.is_open());
     EXPECT_EQ(connection_.owed(), 0u);
     EXPECT_EQ(received(), ping + ping + "(end)");
@@ -227,7 +227,7 @@ TEST_F(RedisConnectionTest, AReplyBeforeAnyCommandEndsTheConnection)
 {
     connect();
     reply("+hello\r\n");
-    EXPECT_EQ(log(), "lost: answers nonsense");
+    EXPECT_EQ(log(), "lost: sent an invalid reply");
 }
 
 TEST_F(RedisConnectionTest, NonsenseEndsTheConnection)
@@ -237,7 +237,7 @@ TEST_F(RedisConnectionTest, NonsenseEndsTheConnection)
         connect();
         ask();
         reply(bytes);
-        EXPECT_EQ(log(), "lost: answers nonsense") << bytes;
+        EXPECT_EQ(log(), "lost: sent an invalid reply") << bytes;
         EXPECT_FALSE(connection_.is_open());
     }
 }
@@ -253,7 +253,7 @@ TEST_F(RedisConnectionTest, AnEndlessReplyEndsTheConnection)
          sent += part.size()) {
         reply(part);
     }
-    EXPECT_EQ(log(), "lost: answers nonsense");
+    EXPECT_EQ(log(), "lost: sent an invalid reply");
     EXPECT_GT(sent, RedisConnection::max_reply_size);
     EXPECT_LT(sent, RedisConnection::max_reply_size + 100'000);
 }

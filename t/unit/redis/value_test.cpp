@@ -36,9 +36,9 @@ TEST(CacheValueTest, OnlyTheResponseIsNeeded)
     EXPECT_EQ(answer->prompt_tokens, -1);
 
     for (auto value :
-         {"", "x", "{}", "[]", R"({"response": ""})", R"({"response": 1})",
-          R"({"response": "x"} y)", "{\"response\": \"\\u0000\"}",
-          "{\"response\": \"\xFF\"}"}) {
+         {"", "x", "{}", "[]", R"({"response": ""})", R"({"response": " "})",
+          R"({"response": 1})", R"({"response": "x"} y)",
+          "{\"response\": \"\\u0000\"}", "{\"response\": \"\xFF\"}"}) {
         EXPECT_FALSE(read_cache_value(value)) << value;
     }
 }
