@@ -19,6 +19,7 @@ my %may_include = (
 	redis    => qr{^"(core|text)/|^<(hiredis|openssl)/|$network},
 	openai   => qr{^"(core|text)/|^<curl/},
 	reactor  => qr{^"(redis|openai|core|text)/|$network},
+	log      => qr{^"(journal|postgres|core|text)/},
 	postgres => qr{^"(core|text)/|^<(libpq-fe|poll|signal)\.h>$},
 	nginx    => qr{.},
 );

@@ -11,8 +11,7 @@
 namespace chatbot {
 
 // The system calls of the journal.  A call that a signal interrupts is
-// repeated.  None waits for anybody: locks are tried, and what is not a regular
-// file is not opened.
+// repeated.  None blocks: locks are tried, and only regular files are opened.
 //
 // Errors:  as in C, errno says why a call failed; 0: not a regular file.
 

@@ -169,7 +169,7 @@ try {
     }
     look_after_current();
     if (current_.size != 0 && current_.size + lines.size() > segment_size_) {
-        // What cannot be replaced is written on.
+        // If it cannot be replaced, it is used on.
         (void)replace_current(lines.size());
     }
     return write_current(lines) ||
@@ -270,9 +270,10 @@ bool Journal::is_sound(const Segment& segment, bool written_to)
         return true;
     }
 
-    damage_ = "\"" + segment.path + "\" was changed by somebody else: it has " +
+    damage_ = "\"" + segment.path +
+              "\" was changed by another program: it has " +
               std::to_string(size) + " bytes, " + std::to_string(segment.size) +
-              " were written; what is there is read anew";
+              " were written; its lines are read again";
     return false;
 }
 
@@ -334,7 +335,10 @@ try {
 
     invariant(segment.shipped <= segment.size, "more is shipped than there is");
     shipping_ = segment.file.fd();
-    return {segment.file.fd(), segment.shipped, segment.size};
+    return {.fd = segment.file.fd(),
+            .from = segment.shipped,
+            .to = segment.size,
+            .adopted = segment.adopted};
 } catch (const std::exception&) {
     return {};
 }
@@ -351,7 +355,7 @@ try {
 
     if (!invariant(n <= segment.size - segment.shipped,
                    "more is shipped than was written")) {
-        return;  // it comes again
+        return;  // the slice is shipped again
     }
 
     segment.shipped += n;
@@ -367,9 +371,9 @@ try {
     // The current segment is emptied by the next call.
 }
 
-// To be emptied, the segment is replaced: its blocks are needed by what was let
-// in already, until there are others.  That takes longer than a hundred
-// appends: so not after each of them.
+// Replaces the current segment if all of it is shipped.  (It is not truncated:
+// its blocks are reserved for requests that are in flight.)  Replacing takes
+// longer than a hundred appends, so this is done at most once a second.
 void Journal::empty_current()
 {
     if (current_.size == 0 || current_.shipped != current_.size) {
@@ -387,7 +391,7 @@ void Journal::empty_current()
     }
 }
 
-// A disk too full for two segments has room for one.
+// For a disk that has no room for a second segment.
 bool Journal::empty_in_place()
 {
     if (current_.size == 0 || current_.shipped != current_.size ||
@@ -414,7 +418,7 @@ std::size_t Journal::vacancies() const
     return max_open - std::min(queue_.size(), max_open);
 }
 
-// Those that find no place are closed, and become orphans again.
+// Without memory they are closed, and become orphans again.
 void Journal::adopt(std::vector<Segment> orphans) noexcept
 try {
     queue_.insert(queue_.begin(), std::make_move_iterator(orphans.begin()),

@@ -32,7 +32,7 @@ namespace chatbot {
 //           what they have reserved counts by the blocks that they have
 //           allocated for it.  Blocks are allocated ahead in steps that grow
 //           with the segment, so an idle process takes next to nothing.  Where
-//           a file system cannot allocate ahead, free space will do.
+//           a file system cannot allocate ahead, free space is enough.
 //
 // Threads:  a Journal's members are called on the event loop only; the free
 //           functions of segment.hpp on any thread.  The reader reads the file
@@ -68,14 +68,14 @@ public:
 
     // Appends whole lines with one write(2), all or nothing, and beyond
     // max_size if need be: what was let in fails only where the disk refuses.
-    // A segment that somebody removed or moved is written to for a second at
-    // most.
+    // A segment that another program removed or moved is written to for a
+    // second at most.
     [[nodiscard]] bool append(std::string_view lines) noexcept;
 
     // Whether a segment can be made now; error() says why not.
     [[nodiscard]] bool is_writable() noexcept;
 
-    // What somebody else did to a segment since the last call, for the error
+    // What another program did to a segment since the last call, for the error
     // log; empty if nothing.
     [[nodiscard]] std::string take_damage() noexcept;
 

@@ -74,8 +74,8 @@ std::string set_aside(const Rejects& rejects, std::string_view lines)
     auto taken = disk_size(rejects.dir, name, {}).value_or(0);
     if (taken != 0 && taken + lines.size() > rejects.max_size / 4) {
         return rejects.dir +
-               ": the records that PostgreSQL refused have a "
-               "quarter of max_size, remove or take in " +
+               ": the records that PostgreSQL refused take a "
+               "quarter of max_size; move or remove " +
                name + "*.jsonl";
     }
 

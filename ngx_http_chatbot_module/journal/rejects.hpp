@@ -6,8 +6,8 @@
 
 namespace chatbot {
 
-// Records that PostgreSQL refuses for what they are, set aside in
-// DIR/NAME.jsonl for somebody to look at.
+// Records that PostgreSQL refuses for what they are.  They are set aside in
+// DIR/rejected.jsonl, for an administrator to look at.
 //
 // A file that has a sixteenth of max_size becomes rejected-TIME-PID-N.jsonl.
 // All of them together take at most a quarter of max_size, which the journal
@@ -21,8 +21,8 @@ struct Rejects {
 };
 
 // Appends lines, all or nothing; returns why it cannot, empty if it is done.
-// Several processes append to the same file; if it cannot be had, because
-// somebody holds its lock or it is no file, the lines get one of their own.
+// Several processes append to the same file.  If it cannot be used, because its
+// lock is held or it is no regular file, the lines get a file of their own.
 //
 // Threads:  any.  It waits some milliseconds at most.
 [[nodiscard]] std::string set_aside(const Rejects& rejects,

@@ -62,8 +62,8 @@ std::vector<std::string> segments_in(const std::string& dir,
     return paths;
 }
 
-// Takes over the segment `file`; returns false if there is nothing in it to
-// ship, somebody holds it, or dealt with it before the lock was ours.
+// Takes over the segment; returns false if there is nothing in it to ship, if
+// its lock is held, or if it was removed or replaced before it was locked here.
 bool take_over(Segment& segment)
 {
     struct stat state;
@@ -74,6 +74,7 @@ bool take_over(Segment& segment)
 
     segment.size = static_cast<std::uint64_t>(state.st_size);
     segment.since = state.st_mtime;  // not earlier than that
+    segment.adopted = true;
     if (!cut_torn_line(segment.file, segment.size)) {
         return false;
     }
@@ -147,7 +148,7 @@ bool make_segment(const std::string& dir, const std::string& name,
     }
 }
 
-// A file that somebody cut must not grow again.
+// A file that was cut by another program must not grow again.
 void trim(Segment& segment)
 {
     struct stat state;

@@ -15,10 +15,11 @@ namespace chatbot {
 
 // The files of a journal's directory, and who may take them over.
 //
-// A segment belongs to the process that holds its flock(2); those of processes
-// that are gone are adopted.  Segments are named NAME-TIME-PID-N.jsonl, where
-// TIME is when it was made (UTC): PID and N come again, as in a new container,
-// and a file that was moved to an archive must not be overwritten there.
+// A segment belongs to the process that holds its flock(2); segments of
+// processes that are gone are adopted.  They are named NAME-TIME-PID-N.jsonl.
+// TIME is when the file was made (UTC): PID and N repeat, as in a new
+// container, and a file in an archive must not be overwritten by a later one of
+// the same name.
 //
 // Threads:  all functions may be called on any thread.
 
@@ -30,6 +31,7 @@ struct Segment {
     std::uint64_t shipped = 0;  // bytes that are committed
     std::uint64_t claimed = 0;  // bytes that may be written (see Journal)
     std::time_t since = 0;      // when the first that is to be shipped came
+    bool adopted = false;       // of a worker that may have shipped some of it
 };
 
 // Some whole lines to ship: bytes [from, to) of an open segment.
@@ -37,6 +39,7 @@ struct Slice {
     int fd = -1;
     std::uint64_t from = 0;
     std::uint64_t to = 0;
+    bool adopted = false;  // some of them may have been shipped
 
     [[nodiscard]] bool empty() const { return from == to; }
 };

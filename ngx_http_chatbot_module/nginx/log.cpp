@@ -11,8 +11,8 @@ namespace chatbot {
 
 namespace {
 
-// Nobody waits for a row, since the journal has the record: a batch may gather
-// what comes in this time.
+// No client waits for a row, since the journal has the record: so a batch takes
+// what comes within this time.
 constexpr ngx_msec_t linger_ms = 50;
 
 constexpr ngx_msec_t min_backoff_ms = 100;
@@ -22,10 +22,12 @@ constexpr ngx_msec_t crowded_backoff_ms = 1000;
 // How often segments of workers that are gone are looked for.
 constexpr ngx_msec_t patrol_ms = 5000;
 
-constexpr std::size_t max_told = 100;
+// After which time without a batch the connection is given back.
+constexpr ngx_msec_t idle_ms = 2000;
 
-// How long a connection is kept while there is something to ship, and after
-// which pause the next one is asked for; the latter where they are short.
+// How long a connection is kept while there is something to ship, and the pause
+// before the next one; the second value of each is for where connections are
+// short.
 constexpr int turn_ms = 20000;
 constexpr int short_turn_ms = 3000;
 constexpr ngx_msec_t pause_ms = 300;
@@ -41,7 +43,7 @@ constexpr std::uint64_t reservations = 64;
 
 constexpr std::size_t max_recent = 64 * 1024;
 
-// Between a half and the whole of it, so that workers do not come together.
+// Between a half and the whole of it, so that workers do not connect together.
 ngx_msec_t jittered(ngx_msec_t ms)
 {
     auto half = ms / 2;
@@ -51,19 +53,21 @@ ngx_msec_t jittered(ngx_msec_t ms)
 }  // namespace
 
 LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
-                 std::string dir, const SegmentNames& names,
+                 const std::string& dir, const SegmentNames& names,
                  std::uint64_t max_size, std::function<void()> changed)
-    : dir_(std::move(dir)),
-      orphans_(names.orphans),
-      ship_(!target.conninfo.empty()),
+    : ship_(!target.conninfo.empty()),
       max_reservation_(max_size / reservations),
-      journal_(dir_, names.own, max_size, ship_),
-      rejects_{.dir = dir_, .max_size = max_size},
+      journal_(dir, names.own, max_size, ship_),
       changed_(std::move(changed)),
-      postgres_(
-          target.conninfo, target.table, [this] { return gives_up(); },
-          ngx_worker == 0 ? target.keep_s : 0),
-      prepare_(ship_ && ngx_worker == 0),  // one of them is enough
+      // One worker is enough to make the table, and to delete rows.
+      shipper_({.dir = dir,
+                .orphans = names.orphans,
+                .max_size = max_size,
+                .conninfo = target.conninfo,
+                .table = target.table,
+                .keep_s = ngx_worker == 0 ? target.keep_s : 0,
+                .prepare = ngx_worker == 0},
+               [this] { return gives_up(); }),
       task_(
           pool, [this] { run(); }, [this] { finished(); }),
       timer_([this] { send(); }),
@@ -71,9 +75,15 @@ LogLane::LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
           patrol_due_ = true;
           send();
       }),
-      hold_([] {})
+      hold_([] {}),
+      idle_([this] {
+          if (!task_.busy()) {
+              shipper_.postgres().rest();
+          }
+      })
 {
     patrol_.hold_worker(false);
+    idle_.hold_worker(false);
     (void)tell(journal_.is_writable());
     send();
 }
@@ -171,130 +181,34 @@ void LogLane::send()
         return;
     }
 
-    if (lines_.empty()) {
-        slice_ = journal_.next_slice();
+    if (!shipper_.has_batch()) {
+        order_.slice = journal_.next_slice();
         changed_();
     }
     tell_damage();
-    search_max_ = journal_.vacancies();
-    search_ = search_max_ != 0 && std::exchange(patrol_due_, false);
-    if (slice_.empty() && !search_) {
+    const auto vacancies = journal_.vacancies();
+    order_.orphans =
+        vacancies != 0 && std::exchange(patrol_due_, false) ? vacancies : 0;
+    if (order_.slice.empty() && order_.orphans == 0) {
         return;
     }
 
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
-                   "chatbot batch sent: from %uL, search %d", slice_.from,
-                   search_);
-    others_ = recent_;
+                   "chatbot batch sent: from %uL, search for %uz",
+                   order_.slice.from, order_.orphans);
+    order_.later = recent_;
     hold_.hold_worker(true);
     hold_.set_timer(hold_ms);
     (void)task_.post();  // without a pool, close() ships
 }
 
 void LogLane::run() noexcept
-try {
+{
     leaving_at_.reset();
-    shipping_ = Shipping::waiting;
-    if (search_) {
-        search();
+    shipper_.run(order_);
+    if (order_.orphans != 0 && !ngx_exiting) {
+        shipper_.clean();
     }
-
-    if (!slice_.empty()) {
-        shipping_ = ship();
-    } else if (ship_ && prepare_) {
-        prepare_ = !postgres_.prepare();
-    } else if (!used_) {
-        postgres_.rest();
-    }
-    if (search_ && !ngx_exiting) {
-        postgres_.clean();
-    }
-} catch (const std::exception&) {
-    // No memory; tried again like any other failure.
-}
-
-// Segments that stay where they are, where nothing is shipped, are put in
-// order.
-void LogLane::search()
-{
-    if (!ship_) {
-        tell_orphan_errors(tidy_orphans(dir_, orphans_));
-        return;
-    }
-
-    orphans_found_ = find_orphans(dir_, orphans_, search_max_);
-    tell_orphan_errors(orphans_found_.errors);
-}
-
-// Each error is told once, of the first hundred.
-void LogLane::tell_orphan_errors(const std::vector<std::string>& errors)
-{
-    for (const auto& error : errors) {
-        if (told_.size() < max_told && told_.insert(error).second) {
-            notices_.push_back(
-                {Notice::Level::error, "records are left behind in " + error});
-        }
-    }
-}
-
-Shipping LogLane::ship()
-{
-    if (lines_.empty() && !read_batch()) {
-        notices_.push_back({Notice::Level::error,
-                            "the journal in " + dir_ + " cannot be read"});
-        return Shipping::waiting;
-    }
-
-    if (!decided_) {
-        auto shipping =
-            postgres_.ship(lines_, adopted_fds_.contains(slice_.fd),
-                           backoff_ms_ ? later_lines() : "", rejected_);
-        if (shipping != Shipping::done) {
-            return shipping;
-        }
-        decided_ = true;
-        prepare_ = false;
-    }
-
-    return rejected_.empty() || set_rejected_aside() ? Shipping::done
-                                                     : Shipping::waiting;
-}
-
-// What cannot be set aside waits, and all of the batch with it; a reason that
-// lasts is told once.
-bool LogLane::set_rejected_aside()
-{
-    auto error = set_aside(rejects_, rejected_);
-    if (!error.empty() && error != held_for_) {
-        notices_.push_back(
-            {Notice::Level::error,
-             "refused records cannot be set aside, and wait: " + error});
-    }
-    held_for_ = std::move(error);
-    return held_for_.empty();
-}
-
-bool LogLane::read_batch()
-{
-    decided_ = false;
-    rejected_.clear();
-    if (!read_slice(slice_, lines_)) {
-        return false;
-    }
-    lines_.resize(postgres_.batch_size(lines_));
-    return true;
-}
-
-// Some lines that come after the batch.
-std::string LogLane::later_lines()
-{
-    std::string lines;
-    Slice rest = slice_;
-    rest.from += lines_.size();
-    if (!rest.empty() && !read_slice(rest, lines)) {
-        lines.clear();
-    }
-    return others_ + lines;
 }
 
 // Whether nothing of PostgreSQL is waited for any more.  Called in the thread.
@@ -314,27 +228,24 @@ bool LogLane::gives_up()
 void LogLane::finished()
 {
     hold_.hold_worker(false);
-    log_notices(std::exchange(notices_, {}));
-    log_notices(postgres_.take_notices());
+    log_notices(shipper_.take_notices());
+    log_notices(shipper_.postgres().take_notices());
     log_violations();
     if (!ship_) {
         return;
     }
 
-    if (std::exchange(search_, false)) {
-        more_orphans_ = orphans_found_.more;
-        used_ = false;
+    auto orphans = shipper_.take_orphans();
+    if (std::exchange(order_.orphans, 0) != 0) {
+        more_orphans_ = orphans.more;
         patrol_.set_timer(patrol_ms);
     }
-    if (!slice_.empty()) {
+    if (!order_.slice.empty()) {
         go_on();
     }
 
     // Behind shipped(): what is adopted goes to the front of the queue.
-    for (const auto& segment : orphans_found_.segments) {
-        adopted_fds_.insert(segment.file.fd());
-    }
-    journal_.adopt(std::exchange(orphans_found_, {}).segments);
+    journal_.adopt(std::move(orphans.segments));
 
     auto vacant = journal_.vacancies() == Journal::max_open;
     patrol_due_ |= vacant && std::exchange(more_orphans_, false);
@@ -345,23 +256,26 @@ void LogLane::finished()
 // Takes note of what became of the batch.
 void LogLane::go_on()
 {
+    const auto& lines = shipper_.lines();
+    const auto& rejected = shipper_.rejected();
+    const bool done = shipper_.shipping() == Shipping::done;
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
                    "chatbot batch %s: %uz rows, %uz bytes refused",
-                   shipping_ == Shipping::done ? "committed" : "waits",
-                   std::count(lines_.begin(), lines_.end(), '\n'),
-                   rejected_.size());
-    used_ = true;
-    if (shipping_ == Shipping::done) {
-        journal_.shipped(lines_.size());
-        count_rows(lines_, rejected_);
-        lines_.clear();
-        slice_ = {};
+                   done ? "committed" : "waits",
+                   std::count(lines.begin(), lines.end(), '\n'),
+                   rejected.size());
+    if (done) {
+        journal_.shipped(lines.size());
+        count_rows(lines, rejected);
+        shipper_.end_batch();
+        order_.slice = {};
         backoff_ms_ = 0;
         recent_.clear();
-    } else if (shipping_ == Shipping::waiting) {
-        backoff_ms_ = std::clamp(
-            2 * backoff_ms_, min_backoff_ms,
-            postgres_.is_crowded() ? crowded_backoff_ms : max_backoff_ms);
+    } else if (shipper_.shipping() == Shipping::waiting) {
+        backoff_ms_ =
+            std::clamp(2 * backoff_ms_, min_backoff_ms,
+                       shipper_.postgres().is_crowded() ? crowded_backoff_ms
+                                                        : max_backoff_ms);
     }
 }
 
@@ -376,11 +290,12 @@ LogState LogLane::state() const
 // Has the next batch sent at once or in a while.
 void LogLane::schedule()
 {
-    auto backlog = journal_.backlog();
-    if (backlog == 0 && lines_.empty()) {
-        if (postgres_.is_crowded()) {
-            postgres_.rest();
+    auto& postgres = shipper_.postgres();
+    if (journal_.backlog() == 0 && !shipper_.has_batch()) {
+        if (postgres.is_crowded()) {
+            postgres.rest();
         }
+        idle_.set_timer(idle_ms);
         if (patrol_due_) {
             send();
         }
@@ -393,11 +308,11 @@ void LogLane::schedule()
         return;
     }
 
-    const bool crowded = postgres_.is_crowded();
-    const bool large = journal_.is_behind() || !lines_.empty();
-    if (postgres_.connected_ms() > (crowded ? short_turn_ms : turn_ms) ||
+    const bool crowded = postgres.is_crowded();
+    const bool large = journal_.is_behind() || shipper_.has_batch();
+    if (postgres.connected_ms() > (crowded ? short_turn_ms : turn_ms) ||
         (crowded && !large)) {
-        postgres_.rest();
+        postgres.rest();
         wake_in(jittered(crowded ? long_pause_ms : pause_ms), true);
     } else if (!large) {
         linger();
@@ -417,10 +332,10 @@ void LogLane::close()
     const auto until = std::chrono::steady_clock::now() + leave_time;
     while (ship_ && backoff_ms_ == 0 && !is_stopping() &&
            std::chrono::steady_clock::now() < until) {
-        if (lines_.empty()) {
-            slice_ = journal_.next_slice();
+        if (!shipper_.has_batch()) {
+            order_.slice = journal_.next_slice();
         }
-        if (slice_.empty()) {
+        if (order_.slice.empty()) {
             return;
         }
 

@@ -4,15 +4,12 @@
 #include <ctime>
 #include <functional>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "core/outage.hpp"
 #include "journal/journal.hpp"
-#include "journal/rejects.hpp"
-#include "postgres/table.hpp"
+#include "log/shipper.hpp"
 #include "nginx/chatbot.hpp"
 #include "nginx/segments.hpp"
 #include "nginx/task.hpp"
@@ -36,9 +33,9 @@ struct LogState {
 // Threads:  every member is called on the event loop only.
 class LogLane {
 public:
-    LogLane(ngx_thread_pool_t* pool, const LogTarget& target, std::string dir,
-            const SegmentNames& names, std::uint64_t max_size,
-            std::function<void()> changed);
+    LogLane(ngx_thread_pool_t* pool, const LogTarget& target,
+            const std::string& dir, const SegmentNames& names,
+            std::uint64_t max_size, std::function<void()> changed);
 
     // Room for the record of a request that is let in, of about so many bytes.
     // False: the request is to be refused.  release() gives it back, right
@@ -73,50 +70,28 @@ private:
     void go_on();
     void schedule();
     void run() noexcept;
-    void search();
-    void tell_orphan_errors(const std::vector<std::string>& errors);
-    Shipping ship();
-    bool set_rejected_aside();
-    bool read_batch();
-    std::string later_lines();
     bool gives_up();
     void finished();
 
-    const std::string dir_;
-    const std::string orphans_;
     const bool ship_;  // to PostgreSQL
     const std::uint64_t max_reservation_;
     Journal journal_;
-    const Rejects rejects_;
     const std::function<void()> changed_;
-    LogPostgres postgres_;
 
     // The thread's while the task is busy.
-    Slice slice_;
-    bool search_ = false;         // for orphans
-    std::size_t search_max_ = 0;  // so many
-    bool prepare_;                // the table, before there is a record
-    std::string lines_;           // a batch of the slice, until it is done
-    bool decided_ = false;        // what becomes of each of them
-    std::string others_;          // lines recorded later
-    std::string rejected_;        // some of lines_
-    Orphans orphans_found_;
-    std::set<std::string> told_;  // errors of orphans
-    std::string held_for_;        // why rejected records cannot be set aside
-    std::vector<Notice> notices_;
-    Shipping shipping_ = Shipping::done;
+    LogShipper::Order order_;
+    LogShipper shipper_;
     std::optional<std::chrono::steady_clock::time_point> leaving_at_;
 
     Task task_;
     Event timer_;           // the next batch
     Event patrol_;          // the next search for orphans
     Event hold_;            // keeps the worker while the task is busy
+    Event idle_;            // gives the connection back
     bool lingers_ = false;  // the next batch, for want of records
     bool patrol_due_ = true;
     bool more_orphans_ = false;  // than there was room for
-    bool used_ = false;          // the connection, since the last patrol
-    std::set<int> adopted_fds_;
-    std::string recent_;  // lines recorded while a batch waits
+    std::string recent_;         // lines recorded while a batch waits
     ngx_msec_t backoff_ms_ = 0;
     Outage outage_;         // of the journal
     bool failing_ = false;  // the journal

@@ -28,7 +28,7 @@ std::string rotated(std::string list, std::size_t first)
     return list;
 }
 
-// Nobody asks for what comes by COPY; its results would have no end.
+// Rows that come by COPY are not supported: there would be no last result.
 bool is_copy_out(const PostgresResult& result)
 {
     auto status = PQresultStatus(result.get());
@@ -188,7 +188,7 @@ bool PostgresConnection::put(const std::string& rows)
            PQputCopyEnd(conn_.get(), nullptr) == 1 && flush();
 }
 
-// The server may want to be read from before it takes more.
+// The server may not read on before what it sent is read.
 bool PostgresConnection::flush()
 {
     int left;
@@ -233,7 +233,8 @@ std::string PostgresConnection::why(const PostgresResult& result) const
     if (error_field(result, PG_DIAG_SQLSTATE).empty()) {
         std::string_view text = PQerrorMessage(conn_.get());
         text = text.substr(0, text.find("\nLOCATION: "));
-        return text.empty() ? "answers nonsense" : one_line(text, max_message);
+        return text.empty() ? "sent an invalid reply"
+                            : one_line(text, max_message);
     }
     return message(result);
 }

@@ -20,21 +20,26 @@ bool may_hold_password(std::string_view conninfo)
            conninfo.find('=') == conninfo.npos;
 }
 
-// Libpq quotes what it does not understand, which may be part of a password,
-// and "=", which it misses.
+// Libpq quotes what it does not understand, which may be part of a password and
+// hold quotes itself, and "=", which it misses.
 std::string without_quotations(std::string_view text)
 {
-    std::string out;
-    while (!text.empty()) {
-        const auto open = std::min(text.find('"'), text.size());
-        const auto close = std::min(text.find('"', open + 1), text.size());
-        const auto quoted = text.substr(open, close + 1 - open);
+    constexpr std::string_view missed = "\"=\"";
 
-        out += text.substr(0, open);
-        out += quoted.empty() || quoted == "\"=\"" ? quoted : "\"...\"";
-        text.remove_prefix(std::min(open + quoted.size(), text.size()));
+    auto open = text.find('"');
+    if (open != text.npos && text.substr(open).starts_with(missed)) {
+        open = text.find('"', open + missed.size());
     }
-    return out;
+    return std::string(text.substr(0, open)) +
+           (open == text.npos ? "" : "\"...\"");
+}
+
+// "postgresql+psycopg2://", or a URL in quotes.
+bool is_other_url(std::string_view conninfo)
+{
+    return conninfo.find("://") < conninfo.find('=') &&
+           !conninfo.starts_with("postgresql://") &&
+           !conninfo.starts_with("postgres://");
 }
 
 std::string reason(const char* text, const std::string& conninfo)
@@ -64,12 +69,23 @@ std::string wrong_port(std::string_view ports)
     return "";
 }
 
+// Where a password in a URL has an "@" or a "/" as it is, part of it ends up in
+// the host or the name of the database, which are logged.  (A host that starts
+// with "@" is an abstract unix socket.)
+bool holds_part_of_password(const Conninfo& parts, std::string_view conninfo)
+{
+    const auto host = parts.value("host");
+    const bool is_url = conninfo.find("://") != conninfo.npos;
+    return is_url && (host.find('@', 1) != host.npos ||
+                      parts.value("dbname").find('@') != host.npos);
+}
+
 std::ptrdiff_t items(std::string_view list)
 {
     return list.empty() ? 0 : std::count(list.begin(), list.end(), ',') + 1;
 }
 
-// Has libpq look at the values by connecting to where nobody can be.
+// Has libpq check the values by connecting to a path that is no directory.
 std::string wrong_value(const std::string& conninfo)
 {
     const char* keywords[] = {"dbname", "host", "hostaddr", "port", nullptr};
@@ -114,7 +130,9 @@ std::string wrong_conninfo(const std::string& conninfo)
         PQconninfoParse(conninfo.c_str(), &text), PQconninfoFree);
     std::unique_ptr<char, void (*)(void*)> error(text, PQfreemem);
     if (!options) {
-        return reason(text, conninfo);
+        return is_other_url(conninfo)
+                   ? "neither postgresql:// nor postgres:// at the start"
+                   : reason(text, conninfo);
     }
 
     Conninfo parts(conninfo);
@@ -122,11 +140,17 @@ std::string wrong_conninfo(const std::string& conninfo)
     if (!wrong.empty()) {
         return wrong;
     }
+    if (holds_part_of_password(parts, conninfo)) {
+        return "\"@\" in the host or the database: in a user and a password, "
+               "\"@\" is written as \"%40\", \"/\" as \"%2F\" and \"%\" as "
+               "\"%25\"";
+    }
     auto hosts =
         std::max(items(parts.value("host")), items(parts.value("hostaddr")));
     auto ports = items(parts.value("port"));
-    return ports > 1 && ports != hosts ? "as many ports as hosts are wanted"
-                                       : wrong_value(conninfo);
+    return ports > 1 && ports != hosts
+               ? "the number of ports is not that of the hosts"
+               : wrong_value(conninfo);
 }
 
 std::vector<std::string> libpq_environment()

@@ -137,7 +137,7 @@ LogPostgres::Outcome LogPostgres::insert_plain(const Lines& lines,
         return outcome;
     }
 
-    // Some of it is there already: which is looked for, or found by halving.
+    // Some lines are there already; they are looked for, or found by halving.
     if (!std::exchange(found_, true)) {
         return attempt(lines, false);
     }
@@ -225,7 +225,7 @@ LogPostgres::Outcome LogPostgres::outcome_of(const PostgresResult& result)
     return outcome;
 }
 
-// Sooner for a lock, so that the error says so.
+// The limit for a lock is shorter, so that the error names the lock.
 std::string LogPostgres::limits() const
 {
     return "set local statement_timeout = " + std::to_string(statement_ms_) +

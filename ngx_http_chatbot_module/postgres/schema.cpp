@@ -50,6 +50,15 @@ constexpr Column known_columns[] = {
 
 static_assert(std::size(known_columns) == std::size(record_columns));
 
+// Whether a column of this category of types (pg_type.typcategory) never takes
+// what we write into it.
+bool is_unfit(const Column& column, char category)
+{
+    const bool is_text = std::string_view(column.type).starts_with("text");
+    const std::string_view unfit = is_text ? "ABCDGINRTV" : "ABCDEGIR";
+    return column.added && unfit.find(category) != unfit.npos;
+}
+
 std::size_t column_index(std::string_view name)
 {
     auto found =
@@ -73,8 +82,9 @@ void append_item(std::string& list, const std::string& item)
 }
 
 // One row for each index that tells whether a line is there already: its
-// columns, and whether it is unique.  Any columns of ours will do beside
-// request_id if a line that is sent again has the same.  "$1" is the table.
+// columns, and whether it is unique.  Beside request_id it may have any columns
+// of ours whose values are the same when a line is sent again.  "$1" is the
+// table.
 std::string keys_query(const std::string& table)
 {
     std::string own;
@@ -162,8 +172,12 @@ bool LogSchema::look(PostgresConnection& connection)
     static const std::string sql =
         "select attname, relhasrules,"
         " has_table_privilege(attrelid, 'select') or"
-        " has_column_privilege(attrelid, attnum, 'select')"
+        " has_column_privilege(attrelid, attnum, 'select'),"
+        " typcategory, attgenerated <> '',"
+        " format_type(atttypid, atttypmod) || case attcollation when 0 then ''"
+        " else ' collate ' || attcollation::regcollation end"
         " from pg_attribute join pg_class c on c.oid = attrelid"
+        " join pg_type t on t.oid = atttypid"
         " where attrelid = to_regclass($1) and attnum > 0"
         " and not attisdropped";
 
@@ -173,6 +187,7 @@ bool LogSchema::look(PostgresConnection& connection)
     }
 
     columns_.reset();
+    unfit_.reset();
     exists_ = PQntuples(result.get()) != 0;
     has_rules_ = may_select_ = false;
     for (int row = 0; row < PQntuples(result.get()); row++) {
@@ -184,7 +199,10 @@ bool LogSchema::look(PostgresConnection& connection)
         if (index == columns_.size()) {
             continue;
         }
-        columns_.set(index);
+        const char category = *PQgetvalue(result.get(), row, 3);
+        const bool unfit = is(4) || is_unfit(known_columns[index], category);
+        (unfit ? unfit_ : columns_).set(index);
+        types_[index] = PQgetvalue(result.get(), row, 5);
         has_rules_ = is(1);
         may_select_ = may_select_ || (name == "request_id" && is(2));
     }
@@ -200,8 +218,8 @@ bool LogSchema::look_at_indexes(PostgresConnection& connection)
     }
 
     key_.clear();
-    indexed_ = PQntuples(result.get()) != 0;
-    for (int row = 0; row < PQntuples(result.get()); row++) {
+    indexed_ = !lacks_id() && PQntuples(result.get()) != 0;
+    for (int row = 0; indexed_ && row < PQntuples(result.get()); row++) {
         std::string columns = PQgetvalue(result.get(), row, 0);
         bool is_key = *PQgetvalue(result.get(), row, 1) == 't';
         if (is_key && (key_.empty() || columns.size() < key_.size())) {
@@ -217,12 +235,18 @@ bool LogSchema::is_log()
 {
     return columns_[column_index("request_text")] ||
            fail("table " + table_ +
-                " is no log of questions: it has no column request_text");
+                " is not a table for the log: it has no column request_text");
 }
 
 bool LogSchema::is_complete() const
 {
-    return columns_.all() && !key_.empty();
+    return (columns_ | unfit_).all() && (lacks_id() || !key_.empty());
+}
+
+// Whether there is no room for a request_id.
+bool LogSchema::lacks_id() const
+{
+    return unfit_[column_index("request_id")];
 }
 
 // Makes the table, or adds what it lacks, as far as that is not refused.
@@ -240,10 +264,10 @@ void LogSchema::widen(PostgresConnection& connection)
                                             " (" + columns + ")")) {
         return;
     }
-    if (!columns_.all()) {
+    if (!(columns_ | unfit_).all()) {
         change(connection, "alter table " + table_ + " " + additions);
     }
-    if (key_.empty() && error_.empty() && !busy_) {
+    if (key_.empty() && !lacks_id() && error_.empty() && !busy_) {
         make_index(connection);
     }
     if (!refusal_.empty()) {
@@ -299,16 +323,19 @@ bool LogSchema::change(PostgresConnection& connection,
 void LogSchema::write_statements()
 {
     std::string list;
+    std::string typed;
     for (std::size_t i = 0; i < columns_.size(); i++) {
         if (columns_[i]) {
-            append_item(list, enclosed(record_columns[i], '"'));
+            const auto name = enclosed(record_columns[i], '"');
+            append_item(list, name);
+            append_item(typed, name + " " + types_[i]);
         }
     }
 
     const std::string into =
         "insert into " + table_ + " (" + list + ") select ";
     const std::string source =
-        " from json_populate_recordset(null::" + table_ + ", $1::json) x";
+        " from json_to_recordset($1::json) as x (" + typed + ")";
     auto& s = statements_;
     s = {};
     s.columns = columns_;
@@ -333,8 +360,12 @@ void LogSchema::describe_limits()
 {
     std::string lacking;
     for (const auto& c : known_columns) {
-        if (!columns_[column_index(c.name)]) {
-            append_item(lacking, c.name);
+        const auto index = column_index(c.name);
+        if (!columns_[index]) {
+            append_item(
+                lacking,
+                std::string(c.name) +
+                    (unfit_[index] ? " (another type, or generated)" : ""));
         }
     }
     if (key_.empty()) {

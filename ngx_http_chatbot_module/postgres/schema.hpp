@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -75,6 +76,7 @@ private:
     bool look_at_indexes(PostgresConnection& connection);
     bool is_log();
     bool is_complete() const;
+    bool lacks_id() const;
     void widen(PostgresConnection& connection);
     void make_index(PostgresConnection& connection);
     bool change(PostgresConnection& connection, const std::string& statement);
@@ -91,6 +93,8 @@ private:
     bool has_rules_ = false;
     bool may_select_ = false;
     RecordColumns columns_;
+    RecordColumns unfit_;  // there are others of these names
+    std::array<std::string, std::size(record_columns)> types_;  // of columns_
     std::string key_;       // columns of a unique index; empty: there is none
     bool indexed_ = false;  // by request_id, unique or not
 

@@ -19,13 +19,17 @@ constexpr int min_trial_ms = 1000;
 constexpr int max_trial_ms = 8000;
 constexpr int verdict_factor = 4;
 
-// What the server's own time limits are exceeded by, before we leave.
+// How long we wait beyond the limits that the server has for a statement.
 constexpr int grace_ms = 1000;
 
 // How long ship() works on a batch before it returns.
 constexpr milliseconds work_time(4000);
 
 constexpr std::chrono::seconds crowded_time(60);
+
+// A pooler accepts every connection; where it has no server connection for one,
+// the reply to its first query is late.
+constexpr std::chrono::seconds queueing_time(1);
 
 constexpr std::size_t trials_per_batch = 8;
 constexpr std::size_t max_others = 64;
@@ -119,7 +123,8 @@ try {
         rest();
     }
     return shipping;
-} catch (...) {  // no memory
+} catch (...) {           // no memory
+    sent_before_ = true;  // it may have been sent
     rest();
     return Shipping::waiting;
 }
@@ -202,7 +207,8 @@ bool LogPostgres::connect()
             return fail(why);
         }
         if (!is_crowded()) {
-            tell(Notice::Level::warn, why + "; connections are taken in turns");
+            tell(Notice::Level::warn,
+                 why + "; workers take turns with connections");
         }
         crowded_until_ = Clock::now() + crowded_time;
         return false;
@@ -210,7 +216,12 @@ bool LogPostgres::connect()
 
     connected_at_ = Clock::now();
     copies_ = selects_ = true;
-    if (!schema_.prepare(*connection)) {
+    const bool prepared = schema_.prepare(*connection);
+    if (Clock::now() - connected_at_ > queueing_time) {
+        crowded_until_ = Clock::now() + crowded_time;
+    }
+    if (!prepared) {
+        rest();  // the table is looked at anew next time
         return fail(schema_.error());
     }
     if (schema_.limits() != limits_ && !schema_.limits().empty()) {
@@ -277,33 +288,41 @@ bool LogPostgres::make(const Triage::Trial& trial, const Lines& others)
         trial_ms_ * (trial.kind == Kind::confirm ? verdict_factor : 1);
     connection_->set_deadline(start +
                               milliseconds(2 * statement_ms_ + grace_ms));
-    Outcome outcome = attempt(lines, rehearse);
+    const auto outcome = attempt(lines, rehearse);
     const bool fast = Clock::now() - start < milliseconds(trial_ms_ / 4);
 
     if (outcome.kind == Outcome::Kind::down) {
         in_round_ = false;
         return fail(outcome.why);
     }
-    if (outcome.kind == Outcome::Kind::done) {
-        if (!rehearse) {
-            keep_witness(lines.back());
-            testimonies_ = outcome.is_new ? max_testimonies : testimonies_;
-        }
-        batch_->triage.report(trial, result_of(outcome), fast);
-        if (rehearse && trial.lines.front() == 0 && batch_->triage.accuses()) {
-            testimonies_--;
-        }
-        return true;
-    }
-
     if (!rehearse) {
-        batch_->last_reason = outcome.why;
-    }
-    if (trial.single() && !rehearse) {
-        batch_->reasons[trial.lines.front()] = outcome.why;
+        take_note(trial, lines, outcome);
     }
     batch_->triage.report(trial, result_of(outcome), fast);
-    return !outcome.is_lost || fail(outcome.why);
+
+    const bool done = outcome.kind == Outcome::Kind::done;
+    if (done && rehearse && trial.lines.front() == 0 &&
+        batch_->triage.accuses()) {
+        testimonies_--;
+    }
+    return done || !outcome.is_lost || fail(outcome.why);
+}
+
+// Of lines of the batch: one that went in may be a witness, and the reasons of
+// those that did not are told later.
+void LogPostgres::take_note(const Triage::Trial& trial, const Lines& lines,
+                            const Outcome& outcome)
+{
+    if (outcome.kind == Outcome::Kind::done) {
+        keep_witness(lines.back());
+        testimonies_ = outcome.is_new ? max_testimonies : testimonies_;
+        return;
+    }
+
+    batch_->last_reason = outcome.why;
+    if (trial.single()) {
+        batch_->reasons[trial.lines.front()] = outcome.why;
+    }
 }
 
 Triage::Result LogPostgres::result_of(const Outcome& outcome)
@@ -350,11 +369,13 @@ void LogPostgres::keep_witness(std::string_view line)
     }
 }
 
+// Without memory it is repeated: nothing is handed over before all of it can
+// be.
 void LogPostgres::finish(std::string& rejected)
 {
     const auto& triage = batch_->triage;
     invariant(triage.finished(), "a batch is done before its lines are");
-    std::string refused;
+    std::string refused = rejected;
     std::string why;
     std::size_t n = 0;
     for (std::size_t i = 0; i < batch_->lines.size(); i++) {
@@ -364,8 +385,6 @@ void LogPostgres::finish(std::string& rejected)
             n++;
         }
     }
-    rejected += refused;
-
     if (n != 0) {
         tell(Notice::Level::error,
              "records refused: " + std::to_string(n) + ", " + why);
@@ -375,6 +394,7 @@ void LogPostgres::finish(std::string& rejected)
     if (max_trial_ == Triage::no_limit) {
         trial_ms_ = std::max(trial_ms_ / 2, min_trial_ms);
     }
+    rejected.swap(refused);
     batch_.reset();
 }
 

@@ -28,8 +28,7 @@ enum class Shipping {
 // Inserts lines of the journal into the table request_logs, batch by batch.
 //
 // Threads:  ship(), prepare() and clean() on a worker thread, the rest between
-// two of
-//           them on the event loop, or else on that thread.
+//           two of them on the event loop, or else on that thread.
 // Time:     each takes some seconds at most (name resolution excepted), and
 //           ends early once stopping().
 class LogPostgres {
@@ -71,8 +70,8 @@ public:
     // How long it has been there, in milliseconds; 0: there is none.
     [[nodiscard]] int connected_ms() const;
 
-    // Whether the server had no connection for us in the last minute: take
-    // turns with others.
+    // Whether in the last minute the server had no connection for us, or a
+    // pooler had us wait for one: take turns with others.
     [[nodiscard]] bool is_crowded() const;
 
     // Takes what should be logged since the last call.  That records are
@@ -119,6 +118,8 @@ private:
     bool connect();
     Shipping work(std::string_view others, std::string& rejected);
     bool make(const Triage::Trial& trial, const Lines& others);
+    void take_note(const Triage::Trial& trial, const Lines& lines,
+                   const Outcome& outcome);
     static Triage::Result result_of(const Outcome& outcome);
     std::string rehearsed(std::size_t other, const Lines& others) const;
     void keep_witness(std::string_view line);

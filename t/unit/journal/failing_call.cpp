@@ -6,7 +6,9 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -45,6 +47,16 @@ bool fails(const char* name)
 bool fails_uninterrupted(const char* name)
 {
     return how != How::interrupted && fails(name);
+}
+
+// An error other than a signal is the loss of the connection.
+bool fails_on_socket(int fd, const char* name)
+{
+    const bool failing = fails(name);
+    if (failing && how != How::interrupted && how != How::partly) {
+        shutdown(fd, SHUT_RDWR);
+    }
+    return failing;
 }
 
 int error()
@@ -148,19 +160,21 @@ void operator delete(void* p, const std::nothrow_t&) noexcept
     CHATBOT_FAILING_IF(fails_uninterrupted, name, parameters, arguments)
 
 // The same for those that may take a part of the `n` bytes.
-#define CHATBOT_PARTLY(name, parameters, arguments) \
-    ssize_t name parameters                         \
-    {                                               \
-        static auto real = next(&name, #name);      \
-        if (fails(#name)) {                         \
-            if (how != How::partly || n < 2) {      \
-                errno = error();                    \
-                return -1;                          \
-            }                                       \
-            n /= 2;                                 \
-        }                                           \
-        return real arguments;                      \
+#define CHATBOT_PARTLY_IF(fails, name, parameters, arguments) \
+    ssize_t name parameters                                   \
+    {                                                         \
+        static auto real = next(&name, #name);                \
+        if (fails) {                                          \
+            if (how != How::partly || n < 2) {                \
+                errno = error();                              \
+                return -1;                                    \
+            }                                                 \
+            n /= 2;                                           \
+        }                                                     \
+        return real arguments;                                \
     }
+#define CHATBOT_PARTLY(name, parameters, arguments) \
+    CHATBOT_PARTLY_IF(fails(#name), name, parameters, arguments)
 
 #define CHATBOT_OPEN(name)                                                     \
     int name(const char* path, int flags, ...)                                 \
@@ -184,6 +198,20 @@ CHATBOT_PARTLY(pread, (int fd, void* data, size_t n, off_t from),
                (fd, data, n, from))
 CHATBOT_PARTLY(pread64, (int fd, void* data, size_t n, off64_t from),
                (fd, data, n, from))
+
+CHATBOT_PARTLY_IF(fails_on_socket(fd, "recv"), recv,
+                  (int fd, void* data, size_t n, int flags),
+                  (fd, data, n, flags))
+CHATBOT_PARTLY_IF(fails_on_socket(fd, "send"), send,
+                  (int fd, const void* data, size_t n, int flags),
+                  (fd, data, n, flags))
+
+CHATBOT_FAILING(poll, (pollfd * fds, nfds_t n, int timeout_ms),
+                (fds, n, timeout_ms))
+CHATBOT_UNINTERRUPTED(connect, (int fd, const sockaddr* to, socklen_t size),
+                      (fd, to, size))
+CHATBOT_UNINTERRUPTED(socket, (int domain, int type, int protocol) noexcept,
+                      (domain, type, protocol))
 
 CHATBOT_FAILING(fallocate, (int fd, int mode, off_t from, off_t n),
                 (fd, mode, from, n))

@@ -9,7 +9,7 @@ class FailingCall {
 public:
     enum class How {
         no_space,       // ENOSPC
-        io_error,       // EIO
+        io_error,       // EIO; a connection is lost
         interrupted,    // EINTR, once
         partly,         // read and write take half; other calls EOPNOTSUPP
         out_of_memory,  // operator new, and no system call

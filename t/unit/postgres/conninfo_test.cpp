@@ -11,9 +11,11 @@ namespace {
 
 TEST(ConninfoTest, IsReadAsLibpqDoes)
 {
-    for (auto right : {"host=db user=chatbot", "host=a,b port=1,65535",
-                       "postgresql://chatbot:secret@db:5433/logs",
-                       "postgresql://a:b@c:1,d:2/e", "sslmode=require", ""}) {
+    for (auto right :
+         {"host=db user=chatbot", "host=a,b port=1,65535",
+          "postgresql://chatbot:secret@db:5433/logs",
+          "postgresql://a:b@c:1,d:2/e", "host=@abstract",
+          "postgresql://me:my%40secret@db/logs", "sslmode=require", ""}) {
         EXPECT_EQ(wrong_conninfo(right), "") << right;
     }
 }
@@ -26,8 +28,14 @@ TEST(ConninfoTest, ReasonsAreLibpqsOwn)
     EXPECT_EQ(wrong("port=99999"), "invalid port \"99999\"");
     EXPECT_EQ(wrong("host=a,b port=1,0"), "invalid port \"0\"");
     EXPECT_EQ(wrong("host=a,b port=1,2,3"),
-              "as many ports as hosts are wanted");
+              "the number of ports is not that of the hosts");
     EXPECT_EQ(wrong("port=x"), "invalid port");
+    for (auto url : {"postgresql+psycopg2://me:secret@db/logs", "mysql://db",
+                     "\"postgresql://me:secret@db/logs\""}) {
+        EXPECT_EQ(wrong(url),
+                  "neither postgresql:// nor postgres:// at the start");
+    }
+    EXPECT_EQ(wrong("host=db password=a b"), "missing \"=\" after \"...\"");
     EXPECT_EQ(wrong("host=db nonsense=1"),
               "invalid connection option \"nonsense\"");
     EXPECT_EQ(wrong("host=db sslmode=maybe"),
@@ -41,7 +49,10 @@ TEST(ConninfoTest, ReasonsHoldNoPassword)
     for (auto conninfo :
          {"host=db password=my secret", "secret",
           "postgresql://me:secret%zz@db", "postgresql://me:secret@db/?x=secret",
-          "password=my secret=x", "password=secret sslmode=secret"}) {
+          "postgresql://me:my@secret@db/logs",
+          "postgresql://me:/secret@db/logs", "password=my secret=x",
+          "password=my \"secret", "host=db password=\"my secret\"",
+          "\"password=my secret\"", "password=secret sslmode=secret"}) {
         auto reason = wrong_conninfo(conninfo);
         EXPECT_NE(reason, "") << conninfo;
         EXPECT_EQ(reason.find("secret"), std::string::npos) << reason;

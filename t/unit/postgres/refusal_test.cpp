@@ -7,7 +7,17 @@
 namespace chatbot {
 namespace {
 
-class LogRefusalTest : public LogPostgresTest {};
+class LogRefusalTest : public LogPostgresTest {
+protected:
+    // Of three more rows, that whose text is "evil" is refused with this code.
+    void expect_evil_refused(const char* code)
+    {
+        auto shipped = insert(record("b") + record("c", "evil") + record("d"));
+        EXPECT_EQ(shipped.substr(0, 1), "+");
+        EXPECT_NE(shipped.find(code), std::string::npos);
+        EXPECT_EQ(rows("request_id"), "a b d");
+    }
+};
 
 TEST_F(LogRefusalTest, BadLineAmongGoodOnesIsRejected)
 {
@@ -162,10 +172,7 @@ TEST_F(LogRefusalTest, SlowRowHoldsUpNoOther)
     make_trigger(
         "if new.request_text = 'evil' then perform pg_sleep(60); end if;");
 
-    auto shipped = insert(record("b") + record("c", "evil") + record("d"));
-    EXPECT_EQ(shipped.substr(0, 1), "+");
-    EXPECT_NE(shipped.find("57014"), std::string::npos);
-    EXPECT_EQ(rows("request_id"), "a b d");
+    expect_evil_refused("57014");
 }
 
 TEST_F(LogRefusalTest, RowSecurityRefusesRows)
@@ -176,10 +183,7 @@ TEST_F(LogRefusalTest, RowSecurityRefusesRows)
         " for insert with check (request_text <> 'evil')");
     connect_with("insert");
 
-    auto shipped = insert(record("b") + record("c", "evil") + record("d"));
-    EXPECT_EQ(shipped.substr(0, 1), "+");
-    EXPECT_NE(shipped.find("42501"), std::string::npos);
-    EXPECT_EQ(rows("request_id"), "a b d");
+    expect_evil_refused("42501");
 }
 
 TEST_F(LogRefusalTest, SlowTableIsGivenFewRowsAtOnce)

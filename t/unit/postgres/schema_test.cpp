@@ -165,14 +165,44 @@ TEST_F(LogSchemaTest, TableOfSomebodyElseIsUsedAsItIs)
     EXPECT_EQ(notices(), "") << "told once";
 }
 
+// Of the same name, but for other things.
+TEST_F(LogSchemaTest, ColumnsOfOthersAreLeftAlone)
+{
+    make_old_table();
+    sql("alter table " + table() +
+        " add column model int, add column duration_ms date,"
+        " add column upstream text generated always as ('x') stored,"
+        " add column attempts text, add column client_name varchar(9)");
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(insert(line("a")), "+") << "each comes once";
+    }
+    EXPECT_EQ(rows("request_text, model, duration_ms, upstream, http_status"),
+              "Hi|||x|200");
+    EXPECT_EQ(notices(), "W table \"" + name_ +
+                             "\".\"request_logs\" is used without model"
+                             " (another type, or generated), duration_ms"
+                             " (another type, or generated), upstream"
+                             " (another type, or generated)\n");
+}
+
+TEST_F(LogSchemaTest, RequestIdsOfOthersAreLeftAlone)
+{
+    make_old_table();
+    sql("alter table " + table() + " add column request_id bigserial unique");
+    EXPECT_EQ(insert(line("a")), "+");
+    EXPECT_EQ(rows("request_text, request_id, status"), "Hi|1|success");
+    EXPECT_NE(notices().find("without request_id (another"), std::string::npos);
+}
+
 TEST_F(LogSchemaTest, TableThatIsNoLogIsLeftAlone)
 {
     sql("create table " + table() + " (name text)");
 
     EXPECT_EQ(insert(line("a")), "-");
-    EXPECT_EQ(notices(), "E table \"" + name_ +
-                             "\".\"request_logs\" is no log of questions: it"
-                             " has no column request_text\n");
+    EXPECT_EQ(notices(),
+              "E table \"" + name_ +
+                  "\".\"request_logs\" is not a table for the log: it"
+                  " has no column request_text\n");
     EXPECT_EQ(sql("select string_agg(attname, ' ') from pg_attribute where"
                   " attnum > 0 and attrelid = '" +
                   table() + "'::regclass"),

@@ -29,6 +29,17 @@ TEST_F(LogPostgresTest, MissingRightsAreToldOnceAndWaitedFor)
     sql("drop owned by " + name_);
 }
 
+TEST_F(LogPostgresTest, TableThatIsNoLogIsLookedAtAnew)
+{
+    sql("create table " + table() + " (id int)");
+    EXPECT_FALSE(log_->prepare());
+    EXPECT_NE(notices().find("is not a table for the log"), std::string::npos);
+
+    sql("drop table " + table());
+    EXPECT_EQ(insert(line("a")), "+");
+    EXPECT_EQ(notices(), "N is back\n");
+}
+
 TEST_F(LogPostgresTest, ConnectionThatWasCutIsReplaced)
 {
     EXPECT_EQ(insert(line("a")), "+");
@@ -107,7 +118,7 @@ TEST_F(FakePostgresTest, CopyIsAFailure)
 {
     for (auto reply : {"G\0\0\0\x07\0\0\0"sv, "H\0\0\0\x07\0\0\0"sv,
                        "W\0\0\0\x07\0\0\0"sv}) {
-        EXPECT_EQ(insert_told(reply), "-E answers nonsense\n");
+        EXPECT_EQ(insert_told(reply), "-E sent an invalid reply\n");
     }
 }
 
