@@ -133,6 +133,21 @@ is($joined->{choices}[0]{finish_reason}, 'stop', 'its end');
 cmp_ok($joined->{usage}{completion_tokens}, '>', 0, 'its usage');
 is($joined->{object}, 'chat.completion', 'its object');
 
+# all a choice has, from a stream to one piece and back, however large
+
+my $likely = { model => 'gpt-6-luna', logprobs => JSON::PP::true,
+	top_logprobs => 3, messages => [{ role => 'user',
+		content => '[words 2000] how likely is' }] };
+my @streamed = events(completions({ %$likely, stream => JSON::PP::true }));
+my @split = events(completions({ %$likely, stream => JSON::PP::true }));
+$joined = reply(completions($likely));
+is(tokens($joined->{choices}[0]), $joined->{choices}[0]{message}{content},
+	'joined: the tokens are the text');
+is(join('', map { tokens(decode_json($_)->{choices}[0]) } grep { /"logprobs"/ }
+	@$_), $joined->{choices}[0]{message}{content}, 'events: as well')
+	for \@streamed, \@split;
+cmp_ok(scalar(@split), '<', 5, 'split anew');
+
 # calls of tools
 
 for my $streams (JSON::PP::false, JSON::PP::true) {
@@ -348,6 +363,11 @@ sub completion_request {
 		headers => ['Content-Type: application/json',
 			defined $key ? auth($key) : (), @{ $opt{headers} // [] }],
 		body => ref $data ? $json->encode($data) : $data);
+}
+
+# Of a choice, those that it tells the likelihood of.
+sub tokens {
+	return join '', map { $_->{token} } @{ $_[0]{logprobs}{content} // [] };
 }
 
 sub completions { $t->http(completion_request(@_)) }

@@ -77,7 +77,8 @@ EOF
 
 for my $name (qw/ gzip bom spaces json_type_text stream stream_as_json
 	stream_pings stream_bom stream_crlf stream_cr stream_no_space
-	stream_null_end stream_usage end_eos end_eos_token end_end_turn end_STOP
+	stream_null_end stream_usage stream_one_event stream_no_empty_lines
+	end_COMPLETE end_eos end_eos_token end_end_turn end_STOP
 	end_null end_empty end_none error_null /)
 {
 	is(answered($name), 'fine api', $name);
@@ -95,7 +96,8 @@ for my $name (qw/ end_length end_odd stream_odd /) {
 
 is(tried($_), '200, 2 calls', $_)
 	for qw/ once_429 once_top once_string once_choice once_choice_only
-		once_event once_named once_gzip /;
+		once_event once_named once_gzip once_base_resp once_no_choices
+		once_bare /;
 is(tried($_), '502, 1 calls', $_)
 	for qw/ money money_gzip money_inside refused_inside bomb garbage coding /;
 is(tried('busy'), '503, 2 calls', 'busy inside a 200');
@@ -135,6 +137,16 @@ like($log, qr/\Q$where\E answered 404: .*no such path/, 'path in the log');
 like($log, qr/\Q$where\E answered 200: error 503/,
 	'error inside a 200 in the log');
 like($log, qr/content encoding/i, 'coding in the log');
+is(tried('html'), '502, 1 calls', 'a page instead of a reply');
+is(tried('empty'), '502, 1 calls', 'nothing instead of a reply');
+is(tried('broken'), '502, 1 calls', 'a reply that is cut');
+is(tried('gateway'), '502, 1 calls', 'a stream that is cut');
+$log = $t->error_log;
+like($log, qr/no JSON: <html>Sign in/, 'page in the log');
+like($log, qr/an empty reply/, 'empty reply in the log');
+unlike($log, qr/part of an answer/, 'no part of an answer in the log');
+like($log, qr/ended before the answer did: upstream connect error/,
+	'what the gateway said in the log');
 
 # a proxy in the environment
 
@@ -236,6 +248,9 @@ sub replies {
 		stream_null_end => stream(delta('fine') . $done),
 		stream_usage => stream(delta('fine') . $stop
 			. qq(data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n$done)),
+		stream_one_event => stream("data: $fine\n\n"),
+		stream_no_empty_lines => stream($events =~ s/\n\n/\n/gr),
+		end_COMPLETE => ending('COMPLETE'),
 		end_eos => ending('eos'),
 		end_eos_token => ending('eos_token'),
 		end_end_turn => ending('end_turn'),
@@ -260,6 +275,11 @@ sub replies {
 			type => 'text/event-stream', @soon)],
 		once_named => [whole("event: error\ndata: Overloaded\n\n",
 			type => 'text/event-stream', @soon)],
+		once_base_resp => [whole('{"choices":null,"base_resp":'
+			. '{"status_code":1002,"status_msg":"rate limit"}}', @soon)],
+		once_no_choices => [whole('{"message":"Too many requests"}', @soon)],
+		once_bare => [whole(delta('half') . '{"error":{"code":503}}',
+			type => 'text/event-stream', @soon)],
 		once_gzip => compressed('{"error":{"message":"slow"}}', status => 429,
 			@soon),
 		money => [failing(429, $money)],
@@ -272,6 +292,11 @@ sub replies {
 			headers => ['Retry-After: 3600'])],
 		bomb => compressed('{"x":"' . 'x' x 20_000_000),
 		garbage => compressed('<html>'),
+		html => [whole('<html>Sign in</html>', type => 'text/html')],
+		empty => [whole('')],
+		broken => [whole('{"choices":[{"message":{"content":"part of an answer')],
+		gateway => [whole(delta('half') . "data: upstream connect error\n\n",
+			type => 'text/event-stream')],
 		coding => [whole($fine, headers => ['Content-Encoding: x-odd'])],
 		redirect => [whole('', status => 308, headers => ['X-Request-ID: req-7',
 			'Location: https://me:secret@example.com/v1?secret=1'])],
@@ -290,6 +315,12 @@ sub replies {
 			message => 'The API deployment for this resource does not exist.'),
 		missing_inside => error(200, code => 404,
 			message => 'org/bad is not a valid model ID'),
+		missing_key => error(401, type => 'key_model_access_denied',
+			message => 'key not allowed to access model.'),
+		missing_channel => error(503,
+			message => 'No available channel for model org/bad'),
+		missing_detail => [failing(404,
+			{ detail => { error => 'Model is not available' } })],
 		no_feature => error(400,
 			message => 'org/bad is not supported with tools'),
 		no_path => error(404, message => 'no such path'),

@@ -211,7 +211,7 @@ Handle make_handle(const ModelSettings& settings, const ModelServer& server,
 
     set(CURLOPT_URL, address_of(server, path).c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
-    // The environment is the master's: it was read with the configuration.
+    // The environment was read with the configuration, in the master process.
     set(CURLOPT_PROXY, server.proxy.c_str());
     set(CURLOPT_NOPROXY, settings.no_proxy.c_str());
     set(CURLOPT_FOLLOWLOCATION, 0L);  // the key is for this host only

@@ -34,8 +34,7 @@ struct Handle {
 };
 
 // One HTTP exchange with an OpenAI-compatible API: what is sent, what has been
-// received, and what that means.  Whoever moves the transfer decides what comes
-// next.
+// received, and what that means.  What comes next is decided elsewhere.
 //
 // Threads:    none of its own; the callbacks run where the transfer is moved.
 // Ownership:  `settings` and `server` outlive it.  From prepare() on libcurl

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdint>
 
+#include "openai/error_text.hpp"
 #include "text/json.hpp"
 #include "text/scanner.hpp"
 #include "text/unicode.hpp"
@@ -18,6 +19,7 @@ bool scan_delta(JsonScanner& json, Chunk& chunk)
 {
     bool had_content = false;
     std::string_view name;
+    std::string_view value;
     if (!json.enter_object()) {
         return false;
     }
@@ -27,15 +29,18 @@ bool scan_delta(JsonScanner& json, Chunk& chunk)
                 return false;
             }
             had_content = true;
-            if (!json.take_null() && !json.take_string(chunk.text)) {
+            if (!json.take_null() &&
+                !json.take_string(chunk.text, chunk.written)) {
                 return false;
             }
         } else if (name == "refusal") {
             if (!json.take_null()) {
                 return false;
             }
-        } else if (!json.skip_value()) {
+        } else if (!json.take_value(value)) {
             return false;
+        } else if (name != "role" && value != "null" && value != "\"\"") {
+            chunk.grows_otherwise = true;
         }
     }
     return json.ok();
@@ -67,6 +72,13 @@ bool scan_choice(JsonScanner& json, Chunk& chunk)
                 }
                 chunk.finish_reason = value;
             }
+        } else if (name == "message") {
+            return false;
+        } else if (name == "logprobs") {
+            if (!json.take_null()) {
+                chunk.grows_otherwise = true;
+                json.skip_value();
+            }
         } else if (name == "error" ? !json.take_null() : !json.skip_value()) {
             return false;
         }
@@ -86,26 +98,82 @@ bool scan_choices(JsonScanner& json, Chunk& chunk)
     return json.ok();
 }
 
-bool scan_created(JsonScanner& json, Answer& head)
+// A number that is written in digits alone, up to `max`.
+template <class Int>
+bool scan_digits(JsonScanner& json, Int max, Int& number)
 {
     std::string_view value;
     if (!json.take_number(value)) {
         return false;
     }
 
-    std::int64_t created = -1;
-    auto end = value.data() + value.size();
-    if (std::from_chars(value.data(), end, created).ptr != end || created < 0 ||
-        created > Answer::max_created) {
+    Int read = -1;
+    const auto end = value.data() + value.size();
+    if (std::from_chars(value.data(), end, read).ptr != end || read < 0 ||
+        read > max) {
         return false;
     }
-    head.created = created;
+    number = read;
     return true;
+}
+
+bool scan_tokens(JsonScanner& json, std::int32_t& tokens)
+{
+    return scan_digits(json, INT32_MAX, tokens);
+}
+
+// "prompt_tokens_details" and the like: one member of it is wanted.
+bool scan_details(JsonScanner& json, std::string_view wanted,
+                  std::int32_t& tokens)
+{
+    std::string_view name;
+    if (tokens >= 0 || !json.enter_object()) {
+        return false;
+    }
+    while (json.next_member(name)) {
+        if (name == wanted ? !scan_tokens(json, tokens) : !json.skip_value()) {
+            return false;
+        }
+    }
+    return json.ok();
+}
+
+bool scan_usage(JsonScanner& json, Answer& head)
+{
+    std::string_view name;
+    if (!json.enter_object()) {
+        return false;
+    }
+    while (json.next_member(name)) {
+        if (name == "prompt_tokens") {
+            if (!scan_tokens(json, head.prompt_tokens)) {
+                return false;
+            }
+        } else if (name == "completion_tokens") {
+            if (!scan_tokens(json, head.completion_tokens)) {
+                return false;
+            }
+        } else if (name == "prompt_tokens_details") {
+            if (!scan_details(json, "cached_tokens", head.cached_tokens)) {
+                return false;
+            }
+        } else if (name == "completion_tokens_details") {
+            if (!scan_details(json, "reasoning_tokens",
+                              head.reasoning_tokens)) {
+                return false;
+            }
+        } else if (name == "prompt_cache_hit_tokens" ||
+                   name == "reasoning_tokens" || !json.skip_value()) {
+            return false;
+        }
+    }
+    return json.ok();
 }
 
 bool scan_members(JsonScanner& json, Chunk& chunk)
 {
     bool had_choices = false;
+    bool had_usage = false;
     std::string_view name;
     std::string_view value;
     if (!json.enter_object()) {
@@ -123,11 +191,16 @@ bool scan_members(JsonScanner& json, Chunk& chunk)
             }
             chunk.head.model = value;
         } else if (name == "created") {
-            if (!scan_created(json, chunk.head)) {
+            if (!scan_digits(json, Answer::max_created, chunk.head.created)) {
                 return false;
             }
-        } else if (name == "usage" || name == "error" ? !json.take_null()
-                                                      : !json.skip_value()) {
+        } else if (name == "usage") {
+            if (had_usage ||
+                (!json.take_null() && !scan_usage(json, chunk.head))) {
+                return false;
+            }
+            had_usage = true;
+        } else if (name == "error" ? !json.take_null() : !json.skip_value()) {
             return false;
         }
     }
@@ -152,11 +225,25 @@ void read_usage(const cJSON* usage, Answer& answer)
          "reasoning_tokens");
 }
 
+// The text of a content, or of a part of one: not what the model thought.
+std::string_view read_part(const cJSON* part)
+{
+    if (cJSON_IsString(part)) {
+        return part->valuestring;
+    }
+    const auto type = string_member(part, "type").value_or("text");
+    return type == "text" || type == "output_text"
+               ? string_member(part, "text").value_or("")
+               : "";
+}
+
 }  // namespace
 
 void Chunk::clear()
 {
     text.clear();
+    written = {};
+    grows_otherwise = false;
     refusal.clear();
     finish_reason.clear();
     head.model.clear();
@@ -168,7 +255,13 @@ void Chunk::clear()
 bool scan_chunk(std::string_view data, Chunk& chunk)
 {
     JsonScanner json(data);
-    return scan_members(json, chunk) && is_utf8(data);
+    if (!scan_members(json, chunk) || !is_utf8(data)) {
+        return false;
+    }
+    if (chunk.grows_otherwise) {
+        chunk.written = {};
+    }
+    return true;
 }
 
 void read_chunk(const cJSON* json, Chunk& chunk)
@@ -182,6 +275,13 @@ void read_chunk(const cJSON* json, Chunk& chunk)
     chunk.finish_reason = string_member(choice, "finish_reason").value_or("");
 }
 
+std::string read_whole_message(const cJSON* json)
+{
+    const cJSON* choice = first_choice(json);
+    return member(choice, "delta") ? ""
+                                   : read_content(member(choice, "message"));
+}
+
 const cJSON* first_choice(const cJSON* json)
 {
     const cJSON* choice;
@@ -191,21 +291,24 @@ const cJSON* first_choice(const cJSON* json)
             return choice;
         }
     }
-    return nullptr;
+
+    // Some count from 1.
+    choice = first_of(member(json, "choices"));
+    return member(choice, "message") ? choice : nullptr;
 }
 
 std::string read_content(const cJSON* message)
 {
     const cJSON* content = member(message, "content");
     if (!cJSON_IsArray(content)) {
-        return std::string(string_member(message, "content").value_or(""));
+        return std::string(read_part(content));
     }
 
     std::string text;
     const cJSON* part;
     cJSON_ArrayForEach(part, content)
     {
-        text += string_member(part, "text").value_or("");
+        text += read_part(part);
     }
     return text;
 }

@@ -7,7 +7,7 @@
 
 namespace chatbot {
 
-// How long a service wants to be left alone, from the values of its headers.
+// How long to wait before a service is asked again, as its headers say.
 //
 // Threads:  functions without state; call them anywhere.
 

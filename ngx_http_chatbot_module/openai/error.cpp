@@ -1,11 +1,12 @@
 #include "openai/error.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 #include <vector>
 
 #include "openai/chunk.hpp"
+#include "openai/error_text.hpp"
+#include "openai/protocol.hpp"
 #include "text/json.hpp"
 #include "text/unicode.hpp"
 
@@ -37,104 +38,6 @@ Asked read_request(std::string_view request)
         }
     }
     return asked;
-}
-
-std::string string_or_empty(const cJSON* object, const char* name)
-{
-    return std::string(string_member(object, name).value_or(""));
-}
-
-bool is_error_status(double status)
-{
-    return status >= 400 && status <= 599;
-}
-
-// The status that a member names, as a number or as digits in a string, or 0.
-int status_member(const cJSON* object, const char* name)
-{
-    auto number = number_member(object, name).value_or(0);
-    if (auto text = string_member(object, name)) {
-        int value = 0;
-        auto end = text->data() + text->size();
-        if (std::from_chars(text->data(), end, value).ptr == end) {
-            number = value;
-        }
-    }
-    return is_error_status(number) ? static_cast<int>(number) : 0;
-}
-
-bool is_number(std::string_view text)
-{
-    return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
-}
-
-// The first of the elements, if it is an array.
-const cJSON* first_of(const cJSON* json)
-{
-    return cJSON_IsArray(json) ? json->child : json;
-}
-
-// FastAPI: {"detail": [{"type", "loc": ["body", NAME], "msg"}]}, or a string.
-ErrorText read_detail(const cJSON* detail)
-{
-    if (cJSON_IsString(detail)) {
-        return {.message = detail->valuestring};
-    }
-
-    detail = first_of(detail);
-    ErrorText error{.code = string_or_empty(detail, "type"),
-                    .message = string_or_empty(detail, "msg")};
-    const cJSON* part;
-    cJSON_ArrayForEach(part, member(detail, "loc"))
-    {
-        if (cJSON_IsString(part) && part->valuestring != "body"sv &&
-            error.param.empty()) {
-            error.param = part->valuestring;
-        }
-    }
-    return error;
-}
-
-ErrorText read_members(const cJSON* error)
-{
-    ErrorText text{.code = string_or_empty(error, "code"),
-                   .type = string_or_empty(error, "type"),
-                   .param = string_or_empty(error, "param"),
-                   .message = string_or_empty(error, "message")};
-    if (text.type.empty()) {
-        text.type = string_or_empty(error, "status");
-    }
-    for (auto name : {"code", "status", "status_code", "http_status"}) {
-        text.status = text.status ? text.status : status_member(error, name);
-    }
-    if (is_number(text.code)) {
-        text.code.clear();
-    }
-    return text;
-}
-
-// The forms in use: {"error": {"message"...}} (OpenAI and most), the same as an
-// array's element (Gemini), {"error": "..."} (Ollama), {"message": ...} (older
-// vLLM), {"detail": ...} (FastAPI), {"errors": [...]} (Cloudflare).
-ErrorText read_error_text(const cJSON* json)
-{
-    json = first_of(json);
-    const cJSON* error = first_of(member(json, "error"));
-    if (cJSON_IsString(error)) {
-        auto text = read_members(json);
-        text.message = error->valuestring;
-        return text;
-    }
-    if (cJSON_IsObject(error)) {
-        return read_members(error);
-    }
-    if (const cJSON* errors = member(json, "errors")) {
-        return read_members(first_of(errors));
-    }
-    if (const cJSON* detail = member(json, "detail")) {
-        return read_detail(detail);
-    }
-    return read_members(json);
 }
 
 // Replaces what OpenAI repeats of a wrong key ("sk-proj-abc***xyz").
@@ -180,7 +83,7 @@ std::string plain(std::string_view text)
     return out;
 }
 
-// Whether asking again cannot help before somebody has paid.
+// True for billing errors: a retry cannot succeed.
 bool is_about_money(int status, const ErrorText& error)
 {
     const auto named = [](std::string_view code) {
@@ -206,26 +109,39 @@ int status_of_words(std::string_view text)
     static constexpr std::pair<std::string_view, int> statuses[] = {
         {"rate limit", 429},
         {"ratelimit", 429},
+        {"rate exceeded", 429},
+        {"limit exceeded", 429},
+        {"limitexceeded", 429},
+        {"limit reached", 429},
         {"too many requests", 429},
         {"resource exhausted", 429},
         {"quota", 429},
         {"throttl", 429},
+        {"并发", 429},
+        {"频率", 429},
+        {"限流", 429},
         {"overloaded", 503},
         {"unavailable", 503},
         {"capacity", 503},
+        {"busy", 503},
+        {"try again", 503},
+        {"繁忙", 503},
         {"timeout", 504},
         {"timed out", 504},
         {"deadline", 504},
         {"unauthorized", 401},
         {"authentication", 401},
         {"invalid api key", 401},
+        {"login fail", 401},
         {"permission", 403},
         {"forbidden", 403},
         {"not found", 404},
         {"not exist", 404},
+        {"unknown model", 404},
         {"invalid request", 400},
         {"bad request", 400},
         {"invalid argument", 400},
+        {"invalid param", 400},
         {"unsupported", 400},
         {"content filter", 400},
         {"content policy", 400},
@@ -242,7 +158,8 @@ int status_of_words(std::string_view text)
     return 0;
 }
 
-int status_inside_success(const ErrorText& error)
+// The status that an error inside a 200 names or stands for, or 0.
+int status_said(const ErrorText& error)
 {
     if (error.status) {
         return error.status;
@@ -252,7 +169,13 @@ int status_inside_success(const ErrorText& error)
             return status;
         }
     }
-    return bad_gateway;
+    return 0;
+}
+
+int status_inside_success(const ErrorText& error)
+{
+    const int status = status_said(error);
+    return status ? status : bad_gateway;
 }
 
 // Where a message names a member: in quotes, at the end behind a colon, or by a
@@ -318,14 +241,14 @@ ReplyError interpret(int status, const ErrorText& error,
     // Only errors of the request are read for what they say of it.
     auto asked = status < 500 ? read_request(request) : Asked{};
 
-    ReplyError result{
-        .status = status,
-        .model_missing = is_missing_model(status, error, asked.model),
-        .money = is_about_money(status, error),
-        .reason = describe(error),
-        .message = loggable(error.message),
-        .code = loggable(error.code),
-        .param = loggable(error.param)};
+    ReplyError result{.status = status,
+                      .money = is_about_money(status, error),
+                      .reason = describe(error),
+                      .message = loggable(error.message),
+                      .code = loggable(error.code),
+                      .param = loggable(error.param)};
+    result.model_missing =
+        !result.money && is_missing_model(status, error, asked.model);
     if (result.model_missing) {
         result.code = "model_not_found";
         result.param = "model";
@@ -338,18 +261,47 @@ ReplyError interpret(int status, const ErrorText& error,
     return result;
 }
 
+// Some services have an "error" in each reply: null, 0, {"message": "",
+// "code": 0}.
 bool is_empty(const cJSON* error)
 {
-    return !error || cJSON_IsNull(error) || cJSON_IsFalse(error) ||
-           (cJSON_IsString(error) && *error->valuestring == '\0') ||
-           ((cJSON_IsObject(error) || cJSON_IsArray(error)) && !error->child);
+    const cJSON* item;
+    cJSON_ArrayForEach(item, error)
+    {
+        if (!is_empty(item)) {
+            return false;
+        }
+    }
+    return !(cJSON_IsTrue(error) ||
+             (cJSON_IsNumber(error) && error->valuedouble != 0) ||
+             (cJSON_IsString(error) && *error->valuestring != '\0'));
+}
+
+// What a reply that cannot be used is: what it says, or the names of its
+// members, as their values may be part of an answer.
+std::string outline(const ErrorText& text, const cJSON* json)
+{
+    if (auto said = describe(text); !said.empty()) {
+        return ": " + said;
+    }
+    if (!cJSON_IsObject(json)) {
+        return "";
+    }
+
+    std::string names;
+    const cJSON* item;
+    cJSON_ArrayForEach(item, json)
+    {
+        names += std::string(names.empty() ? "" : ", ") + item->string;
+    }
+    return names.empty() ? "" : ", only " + loggable(names);
 }
 
 // An object that holds an error, or null.
 const cJSON* holder_of_error(const cJSON* json)
 {
     json = first_of(json);
-    if (!is_empty(member(json, "error")) ||
+    if (!is_empty(member(json, "error")) || failed_base(json) ||
         string_member(json, "object") == "error") {
         return json;
     }
@@ -363,13 +315,32 @@ const cJSON* holder_of_error(const cJSON* json)
     return !has_choices && read_error_text(json).status ? json : nullptr;
 }
 
+// A service that is asked for a stream may tell an error of any status as an
+// event.
+std::string_view data_of_event(std::string_view body)
+{
+    const auto at = form_of(body, nullptr) == ReplyForm::stream
+                        ? body.find("data:")
+                        : body.npos;
+    if (at == body.npos) {
+        return body;
+    }
+    body.remove_prefix(at + 5);
+    return body.substr(0, body.find_first_of("\r\n"));
+}
+
 }  // namespace
 
 ReplyError read_error(int status, std::string_view body,
                       std::string_view request)
 {
+    body = data_of_event(body);
     Json json = parse_foreign_json(body);
-    auto result = interpret(status, read_error_text(json.get()), request);
+    auto text = read_error_text(json.get());
+    if (!json && !body.starts_with('<')) {
+        text.message = body;  // some say it in plain text
+    }
+    auto result = interpret(status, text, request);
     if (result.reason.empty()) {
         result.reason = loggable(body);
     }
@@ -389,6 +360,18 @@ std::optional<ReplyError> find_error(const cJSON* json,
                           .reason = "finish_reason \"error\""};
     }
     return std::nullopt;
+}
+
+ReplyError read_without_choices(const cJSON* json, std::string_view request)
+{
+    const auto text = read_error_text(json);
+    if (const int status = status_said(text)) {
+        return interpret(status, text, request);
+    }
+
+    ReplyError error;
+    error.reason = "a reply without choices" + outline(text, json);
+    return error;
 }
 
 ReplyError read_error_event(std::string_view data, std::string_view request)

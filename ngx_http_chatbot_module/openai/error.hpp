@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "openai/error_text.hpp"
 #include "text/json.hpp"
 
 namespace chatbot {
@@ -39,18 +40,14 @@ struct ReplyError {
 [[nodiscard]] std::optional<ReplyError> find_error(
     const cJSON* json, std::string_view request = {});
 
+// What is wrong with a reply of status 200 without choices: an error, where its
+// words say which.
+[[nodiscard]] ReplyError read_without_choices(const cJSON* json,
+                                              std::string_view request = {});
+
 // The error that the text of an event of type "error" tells of.
 [[nodiscard]] ReplyError read_error_event(std::string_view data,
                                           std::string_view request = {});
-
-// What a service says went wrong, as far as it says so.
-struct ErrorText {
-    int status = 0;  // as the error itself names it, or 0
-    std::string code;
-    std::string type;
-    std::string param;
-    std::string message;
-};
 
 // Whether the service says that it does not serve the model, in whatever words:
 // see missing_model.cpp.  `status` is the HTTP status.

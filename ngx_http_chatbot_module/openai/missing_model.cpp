@@ -39,16 +39,63 @@ const std::initializer_list<std::string_view> absences = {
     "not enabled",
 };
 
+// The same, said only behind it.
+const std::initializer_list<std::string_view> states = {
+    "removed",
+    "disabled",
+    "sunset",
+    "access denied",
+    "not open",
+    "not allowed",
+    "not one of",
+    "not in the list",
+    "not support chat",
+    "blocked at the",
+    "requires terms acceptance",
+    "requires a subscription",
+    "reached its end of life",
+    "reached its end-of-life",
+    "reached end-of-life",
+    "reached the end of its life",
+    "with on-demand throughput is not supported",
+    "is marked by provider as legacy",
+};
+
 // The same, said only in front of it.
 const std::initializer_list<std::string_view> absences_of = {
     "no endpoints found for",
     "no endpoint found for",
-    "no deployments available for selected",
+    "no router for",
+    "no access to",
+    "no allowed providers are available for",
+    "no deployments available for",
+    "no",
     "not have access to",
+    "not allowed to access",
+    "not activated the",
+    "not work with the",
+    "malformed",
+    "could not resolve",
+};
+
+// Says it without a subject that is known, or not beside it.
+const std::initializer_list<std::string_view> sayings = {
+    "not found for account",  // NVIDIA, of a "function"
+    "specified function in account",
+    "period for this model has ended",  // OpenRouter
+    "llm provider not provided",        // LiteLLM
+    "allowed now your model",           // FastChat
+    "no available channel",             // one-api
 };
 
 const std::initializer_list<std::string_view> subjects = {
-    model_name, "model", "models", "deployment"};
+    model_name, "model", "models", "modelid", "deployment"};
+
+// May stand between what is said and the model.
+const std::initializer_list<std::string_view> attributes = {
+    "the",   "a",    "requested", "selected",   "specified",
+    "error", "real", "publisher", "foundation", "non-serverless",
+};
 
 // May stand between the model and what is said of it.
 const std::initializer_list<std::string_view> fillers = {
@@ -62,13 +109,18 @@ const std::initializer_list<std::string_view> fillers = {
     "inference", "your",      "provider",   "anymore",
 };
 
+// Whose access to a model it is, in a code.
+const std::initializer_list<std::string_view> holders = {"key", "team", "user",
+                                                         "org", "project"};
+
 // "Invalid model parameters" is said of the parameters.
 const std::initializer_list<std::string_view> other_subjects = {
     "parameter", "parameters", "input",       "inputs",       "output",
     "outputs",   "option",     "options",     "setting",      "settings",
     "config",    "argument",   "feature",     "features",     "configuration",
     "arguments", "response",   "format",      "kwargs",       "capability",
-    "support",   "training",   "fine-tuning", "distillation",
+    "support",   "training",   "fine-tuning", "distillation", "behavior",
+    "behaviour", "error",
 };
 
 // Said of a model that is there, but not for what was asked for, if "with
@@ -76,6 +128,7 @@ const std::initializer_list<std::string_view> other_subjects = {
 const std::initializer_list<std::string_view> weak_absences = {
     "unsupported", "not supported", "invalid",         "not valid",
     "unavailable", "not available", "not a supported", "not enabled",
+    "not allowed", "disabled",
 };
 
 bool has(std::initializer_list<std::string_view> list, std::string_view word)
@@ -135,17 +188,27 @@ Words words_of(std::string_view said, std::string_view model)
 {
     static constexpr std::size_t max_size = 1000;
     static constexpr std::pair<std::string_view, std::string_view> alike[] = {
-        {"\u2018", "'"},     {"\u2019", "'"},           {"\u201C", "\""},
-        {"\u201D", "\""},    {". ", " \x02 "},          {"; ", " \x02 "},
-        {"模型", " model "}, {"不存在", " not exist "},
+        {"\u2018", "'"},
+        {"\u2019", "'"},
+        {"\u201C", "\""},
+        {"\u201D", "\""},
+        {". ", " \x02 "},
+        {"; ", " \x02 "},
+        {"。", " \x02 "},
+        {"，", " \x02 "},
+        {"模型", " model "},
+        {"不存在", " not exist "},
+        {"无权访问", " not have access to "},
+        {"无可用渠道", " no available channel "},
+        {"n't ", " not "},
     };
 
     auto text = fold(one_line(said, max_size));
-    if (auto name = fold(to_utf8(model)); !name.empty()) {
-        replace_name(text, name, model_name);
-    }
     for (auto [word, plain] : alike) {
         replace_all(text, word, plain);
+    }
+    if (auto name = fold(to_utf8(model)); !name.empty()) {
+        replace_name(text, name, model_name);
     }
     replace_quoted_names(text, model_name);
     replace_all(text, model_name, " \x01 ");
@@ -207,10 +270,17 @@ std::size_t match_any(const Words& words, std::size_t at,
     return 0;
 }
 
+// What may stand behind the model.
+std::size_t match_absence(const Words& words, std::size_t at)
+{
+    const auto count = match_any(words, at, absences);
+    return count > 0 ? count : match_any(words, at, states);
+}
+
 // Whether what comes at `at`, behind a weak absence, narrows it down.
 bool is_narrowed(const Words& words, std::size_t at)
 {
-    if (match_any(words, at, {"with", "when", "while", "together"})) {
+    if (match_any(words, at, {"with", "when", "while", "together", "to"})) {
         return true;
     }
     return match(words, at, "for") &&
@@ -221,7 +291,7 @@ bool is_narrowed(const Words& words, std::size_t at)
 bool absence_follows(const Words& words, std::size_t at)
 {
     while (at < words.size()) {
-        if (auto count = match_any(words, at, absences)) {
+        if (auto count = match_absence(words, at)) {
             return !match_any(words, at, weak_absences) ||
                    !is_narrowed(words, at + count);
         }
@@ -236,9 +306,7 @@ bool absence_follows(const Words& words, std::size_t at)
 // "Unknown model: x", read on from behind what is said of it.
 bool subject_follows(const Words& words, std::size_t at)
 {
-    while (
-        at < words.size() &&
-        has({"the", "a", "requested", "error", "non-serverless"}, words[at])) {
+    while (at < words.size() && has(attributes, words[at])) {
         ++at;
     }
     if (at == words.size() || !has(subjects, words[at])) {
@@ -250,7 +318,8 @@ bool subject_follows(const Words& words, std::size_t at)
 bool is_about_model(const Words& words)
 {
     for (std::size_t at = 0; at < words.size(); ++at) {
-        if (has(subjects, words[at]) && absence_follows(words, at + 1)) {
+        if (match_any(words, at, sayings) ||
+            (has(subjects, words[at]) && absence_follows(words, at + 1))) {
             return true;
         }
         for (auto phrases : {absences, absences_of}) {
@@ -267,7 +336,8 @@ bool says_absence(const Words& words)
 {
     for (std::size_t at = 0; at < words.size(); ++at) {
         if (match_any(words, at, absences) ||
-            match_any(words, at, {"only supported", "not a chat"})) {
+            match_any(words, at,
+                      {"only supported", "not a chat", "input should be"})) {
             return true;
         }
     }
@@ -282,19 +352,32 @@ bool names_absence(std::string_view name)
     bool subject = false;
     bool absence = false;
     for (std::size_t at = 0; at < words.size();) {
-        if (auto count = match_any(words, at, absences)) {
+        if (auto count = match_absence(words, at)) {
             absence = true;
             at += count;
         } else if (has(subjects, words[at])) {
             subject = true;
             ++at;
-        } else if (has(fillers, words[at]) || words[at] == "exception") {
+        } else if (has(fillers, words[at]) || has(holders, words[at]) ||
+                   words[at] == "exception") {
             ++at;
         } else {
             return false;
         }
     }
     return subject && absence;
+}
+
+// Gateways of the one-api family say so of a model that none of their services
+// has, with a status that means something else.
+bool is_without_channel(const Words& words)
+{
+    for (std::size_t at = 0; at < words.size(); ++at) {
+        if (match(words, at, "no available channel")) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool is_nothing(std::string_view param)
@@ -308,15 +391,22 @@ bool is_nothing(std::string_view param)
 bool is_missing_model(int status, const ErrorText& error,
                       std::string_view model)
 {
+    const bool named = names_absence(error.code) || names_absence(error.type);
+    auto words = words_of(error.message, model);
+    if (status == 401) {
+        return named;  // a key that may not ask this model
+    }
+    if (status == 503) {
+        return is_without_channel(words);
+    }
     if (status != 400 && status != 403 && status != 404 && status != 410 &&
         status != 422) {
         return false;
     }
-    if (names_absence(error.code) || names_absence(error.type)) {
+    if (named) {
         return true;
     }
 
-    auto words = words_of(error.message, model);
     if (error.param == "model") {
         return says_absence(words) || is_about_model(words);
     }

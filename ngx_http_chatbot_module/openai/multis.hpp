@@ -29,8 +29,7 @@ public:
     // there may be.  Throws std::bad_alloc.
     [[nodiscard]] Multi* choose(const Origin& origin);
 
-    // The calls of an https server that have no connection yet shall move: it
-    // does not speak HTTP/2.  Null if there is no such multi.
+    // The multi of an https server, by HTTP/2; null if there is none.
     [[nodiscard]] Multi* http2_multi(const Origin& origin);
 
     // Of all multis.

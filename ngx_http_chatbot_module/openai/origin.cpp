@@ -1,5 +1,6 @@
 #include "openai/origin.hpp"
 
+#include <memory>
 #include <new>
 #include <string_view>
 
@@ -13,9 +14,8 @@ std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0)
         throw std::bad_alloc();
     }
 
-    std::string value = text ? text : "";
-    curl_free(text);
-    return value;
+    const std::unique_ptr<char, decltype(&curl_free)> owned(text, curl_free);
+    return text ? text : "";
 }
 
 bool is_address(std::string_view host)

@@ -8,7 +8,7 @@
 #include "openai/address.hpp"
 #include "openai/delay.hpp"
 #include "openai/error.hpp"
-#include "openai/events.hpp"
+#include "openai/api_call.hpp"
 #include "openai/protocol.hpp"
 #include "openai/responses.hpp"
 #include "text/unicode.hpp"
@@ -22,7 +22,7 @@ constexpr auto max_upstream_delay = std::chrono::seconds(60);
 constexpr auto max_rounding = milliseconds(20);  // of libcurl's timeouts
 constexpr int default_retry_after_s = 5;
 constexpr std::size_t max_request_id_size = 100;
-constexpr std::size_t max_key_shown = 3;  // so little gives nothing away
+constexpr std::size_t max_key_shown = 3;  // characters of a key in the log
 constexpr const char* unusable = "The model gave no usable answer.";
 constexpr const char* refused = "The model refused the request.";
 
@@ -31,7 +31,7 @@ std::string upstream(const Attempt& attempt)
     return upstream(attempt.server, attempt.path);
 }
 
-// What a client is told: the reason is none of its business.
+// Text for the client; the reason goes to the error log only.
 const char* detail_of(int status)
 {
     switch (status) {
@@ -82,7 +82,7 @@ std::string with_request_id(const Attempt& attempt)
     return id.empty() ? id : " (request id " + id + ")";
 }
 
-// How long the upstream wants to be left alone.
+// How long to wait before the upstream is asked again.
 std::optional<milliseconds> delay_of(const Attempt& attempt)
 {
     const auto now = std::time(nullptr);
@@ -97,7 +97,8 @@ std::optional<milliseconds> delay_of(const Attempt& attempt)
     }
     if (!delay && retry_after) {
         const std::time_t date = curl_getdate(retry_after, nullptr);
-        delay = read_reset(std::to_string(std::max<std::time_t>(date, 0)), now);
+        delay = read_reset(std::to_string(std::max<std::time_t>(date - now, 0)),
+                           now);
     }
     return delay > milliseconds(0) ? delay : std::nullopt;
 }
@@ -138,9 +139,13 @@ int status_for(long status)
         case 429:
         case 503:
         case 529:  // "overloaded" with some compatible services
+        case 521:  // from 521 to 524: Cloudflare, of the server behind it
+        case 522:
+        case 523:
             return 503;
         case 408:
         case 504:
+        case 524:
             return 504;
         default:
             return 502;
@@ -187,8 +192,8 @@ Outcome too_large(const Attempt& attempt)
     return outcome;
 }
 
-// A client of the API gets to know what is wrong with its request; what is the
-// key's or the server's fault is none of its business.
+// A client of the API is told what is wrong with its request.  What is wrong
+// with the key or the server goes to the error log only.
 void tell_client(const ReplyError& error, Problem& problem)
 {
     const bool asked_wrongly = error.status == 400 || error.status == 404 ||
@@ -230,7 +235,7 @@ Outcome read_failure(const Attempt& attempt, const ReplyError& error)
             std::chrono::ceil<std::chrono::seconds>(*outcome.delay).count());
     }
 
-    // Who asks for more than a minute is not asked again.
+    // A server that asks for more than a minute is not asked again.
     const bool may = !error.money && may_retry(attempt, error.status);
     outcome.retry =
         may && outcome.delay.value_or(milliseconds(0)) <= max_upstream_delay;
@@ -364,6 +369,11 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
     // Told to its end, and paid for, however it is closed.
     if (attempt.reader && attempt.reader->whole()) {
         return read_success(attempt);
+    }
+    if (!attempt.reader && is_success(status_of(attempt))) {
+        if (auto outcome = read_success(attempt); outcome.answer) {
+            return outcome;
+        }
     }
 
     if (code == CURLE_OPERATION_TIMEDOUT) {

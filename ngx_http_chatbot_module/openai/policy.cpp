@@ -225,8 +225,8 @@ Policy::Next Policy::ask_again(Call& call, const Outcome& outcome)
     return {Next::Kind::later, due};
 }
 
-// 0.5 s doubling to 8 s, less up to a quarter, so that those who failed
-// together do not come back together.
+// 0.5 s doubling to 8 s, less up to a quarter, so that calls that failed
+// together are not repeated together.
 milliseconds Policy::backoff(int retries)
 {
     const double base = std::min(500.0 * std::exp2(retries), 8000.0);

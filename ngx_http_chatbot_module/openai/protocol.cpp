@@ -48,21 +48,11 @@ bool is_for(const ModelParam& param, std::string_view model,
     });
 }
 
-std::string in_small_letters(std::string_view text)
-{
-    std::string out(text);
-    std::transform(out.begin(), out.end(), out.begin(), [](char c) {
-        return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    });
-    return out;
-}
-
 // Whether a base URL is OpenAI's own.
 bool is_openai(std::string_view url)
 {
     url.remove_prefix(std::min(url.find("//"), url.size()));
-    const auto host =
-        in_small_letters(url.substr(0, url.find_first_of(":/?", 2)));
+    const auto host = lower_case(url.substr(0, url.find_first_of(":/?", 2)));
     return host == "//api.openai.com";
 }
 
@@ -104,12 +94,24 @@ bool looks_like_json(std::string_view text)
         text.find_first_of(digits) != text.npos && text[0] != 'e' &&
         text[0] != 'E';
     return number || text[0] == '{' || text[0] == '[' || text[0] == '"' ||
-           is_one_of(in_small_letters(text), {"true", "false", "null"});
+           is_one_of(lower_case(text), {"true", "false", "null"});
+}
+
+// Why a reply that is no JSON is of no use.  What is meant to be JSON may be
+// part of an answer, which does not belong into a log.
+std::string unreadable(std::string_view body)
+{
+    const auto text = loggable(body);
+    if (text.empty()) {
+        return "an empty reply";
+    }
+    const bool is_other = text[0] != '{' && text[0] != '[';
+    return "a reply that is no JSON" + (is_other ? ": " + text : "");
 }
 
 bool is_stream_type(const char* type)
 {
-    return type && in_small_letters(type).starts_with("text/event-stream");
+    return type && lower_case(type).starts_with("text/event-stream");
 }
 
 }  // namespace
@@ -218,20 +220,28 @@ ReplyForm form_of(std::string_view start, const char* type)
     return is_stream_type(type) ? ReplyForm::stream : ReplyForm::whole;
 }
 
+Json check_reply(Json json, ReplyError& error, std::string_view request)
+{
+    if (auto found = find_error(json.get(), request)) {
+        error = std::move(*found);
+        return nullptr;
+    }
+    if (!first_choice(json.get())) {
+        error = read_without_choices(json.get(), request);
+        return nullptr;
+    }
+    return json;
+}
+
 Json parse_reply(std::string_view body, ReplyError& error,
                  std::string_view request)
 {
     Json json = parse_foreign_json(body);
     if (!json) {
-        error.reason = "a reply that is no JSON";
-    } else if (auto found = find_error(json.get(), request)) {
-        error = std::move(*found);
-        json.reset();
-    } else if (!first_choice(json.get())) {
-        error.reason = "a reply without choices: " + read_error(0, body).reason;
-        json.reset();
+        error.reason = unreadable(body);
+        return nullptr;
     }
-    return json;
+    return check_reply(std::move(json), error, request);
 }
 
 std::optional<Answer> read_reply(std::string_view body, ReplyError& error,
@@ -278,17 +288,20 @@ std::optional<Answer> conclude(Answer answer, const Ending& ending,
 bool is_natural_end(std::string_view finish_reason)
 {
     return is_one_of(
-        in_small_letters(finish_reason),
-        {"", "stop", "eos", "eos_token", "end_turn", "stop_sequence"});
+        lower_case(finish_reason),
+        {"", "stop", "eos", "eos_token", "eos_found", "eosfound", "end_turn",
+         "stop_sequence", "complete", "completed", "finished", "end_of_text",
+         "endoftext", "finish_reason_stop"});
 }
 
 bool is_known_end(std::string_view finish_reason)
 {
     return is_natural_end(finish_reason) ||
-           is_one_of(in_small_letters(finish_reason),
-                     {"length", "max_tokens", "model_length", "content_filter",
-                      "tool_calls", "function_call", "tool_use", "safety",
-                      "recitation", "refusal", "insufficient_system_resource"});
+           is_one_of(lower_case(finish_reason),
+                     {"length", "max_tokens", "null", "model_length",
+                      "content_filter", "tool_calls", "function_call",
+                      "tool_use", "safety", "recitation", "refusal",
+                      "insufficient_system_resource"});
 }
 
 }  // namespace chatbot

@@ -26,8 +26,8 @@ namespace chatbot {
     const std::vector<std::string>& left_out = {}, std::string_view url = {},
     std::string_view identifier = {});
 
-// What tells this client from others without telling who it is; nobody but the
-// owner of the server's key can find out.  Empty if the server is not to know.
+// Tells this client from others without saying who it is: only the owner of the
+// server's key can find out.  Empty if none is to be sent.
 [[nodiscard]] std::string safety_identifier(const ModelSettings& settings,
                                             const ModelServer& server,
                                             std::string_view client);
@@ -50,6 +50,8 @@ enum class ReplyForm { unknown, whole, stream };
 // The JSON of a reply of status 2xx that has choices; null if it is none, and
 // `error` is set as read_reply() does.
 [[nodiscard]] Json parse_reply(std::string_view body, ReplyError& error,
+                               std::string_view request);
+[[nodiscard]] Json check_reply(Json json, ReplyError& error,
                                std::string_view request);
 
 // What a reply of status 2xx says, if it is no stream.  On failure `error` is
@@ -76,8 +78,8 @@ struct Ending {
 // service that says nothing of the end has come to it, as the reply is whole.
 [[nodiscard]] bool is_natural_end(std::string_view finish_reason);
 
-// Whether it is known what this finish_reason means, so that nobody need be
-// told that such answers are not kept.
+// Whether the meaning of this finish_reason is known.  (If not, the error log
+// says once that such answers are not cached.)
 [[nodiscard]] bool is_known_end(std::string_view finish_reason);
 
 }  // namespace chatbot

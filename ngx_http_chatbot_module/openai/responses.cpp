@@ -124,6 +124,7 @@ std::optional<Answer> read_response(std::string reply, ReplyError& error,
     if (answer.text.empty()) {
         answer.text = written_member(reply, "output");
     }
+    answer.events = completed_event(reply);
     answer.reply = std::move(reply);
     return answer;
 }

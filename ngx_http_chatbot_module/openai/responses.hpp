@@ -33,8 +33,8 @@ void append_relayed(std::string& events, std::string_view name,
 // The event that ends a stream with a reply in one piece.
 [[nodiscard]] std::string completed_event(std::string_view reply);
 
-// What a reply says: all of it in `reply`, and its text, or else its output as
-// JSON.  On failure `error` is set, see read_reply().
+// What a reply says: all of it in `reply` and as `events`, and its text, or
+// else its output as JSON.  On failure `error` is set, see read_reply().
 [[nodiscard]] std::optional<Answer> read_response(std::string reply,
                                                   ReplyError& error,
                                                   std::string_view request);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "openai/api_call.hpp"
 #include "openai/events.hpp"
 #include "openai/protocol.hpp"
 #include "openai/responses.hpp"
@@ -13,6 +14,7 @@ namespace chatbot {
 namespace {
 
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+constexpr std::string_view end_mark = "[DONE]";
 
 // Finds the ends of lines.  Each byte is looked at twice at most, however the
 // lines end.
@@ -115,7 +117,8 @@ bool StreamReader::end(ReplyError& error)
     }
 
     if (!failed_ && !whole()) {
-        fail("the stream ended before the answer did");
+        fail("the stream ended before the answer did" +
+             (skipped_.empty() ? "" : ": " + skipped_));
     }
     if (failed_) {
         error = error_;
@@ -129,9 +132,8 @@ std::optional<Answer> StreamReader::finish_api(ReplyError& error)
         return std::nullopt;
     }
 
-    auto answer = relay_
-                      ? read_response(response_, error, request_)
-                      : read_api_reply(join_events(events_), error, request_);
+    auto answer = relay_ ? read_response(response_, error, request_)
+                         : read_joined_reply(joiner_.finish(), error, request_);
     if (answer) {
         answer->complete = answer->complete && !unsure_;
         answer->events = std::move(events_);
@@ -179,37 +181,78 @@ void StreamReader::take_line(std::string_view line)
         data_ += '\n';
     } else if (take_prefix(line, "event:")) {
         event_name_ = trim_ascii(line);
+    } else if (line.starts_with('{')) {
+        take_bare(line);
+    }
+}
+
+// Some gateways write an error into the stream as it is.
+void StreamReader::take_bare(std::string_view line)
+{
+    const Json json = parse_foreign_json(line);
+    if (auto error = find_error(json.get(), request_)) {
+        fail(std::move(*error));
     }
 }
 
 void StreamReader::take_event()
 {
-    auto data = trim_ascii(data_);
+    const auto data = trim_ascii(data_);
     const auto name = std::exchange(event_name_, {});
     if (name == "error") {
         fail(read_error_event(data, request_));
-    } else if (data == "[DONE]") {
-        done_ = true;
-    } else if (relay_ && !data.empty()) {
+    } else if (relay_ && !data.empty() && data != end_mark) {
         take_relayed(name, data);
     } else if (!data.empty()) {
-        chunk_.clear();
-        if (!scan_chunk(data, chunk_)) {
-            chunk_.clear();
-            take_tree(data);
-        }
-        take_chunk();
-        keep_event(data);
+        take_data(data);
     }
     data_.clear();
 }
 
+void StreamReader::take_data(std::string_view data)
+{
+    if (data == end_mark) {
+        done_ = true;
+        return;
+    }
+
+    chunk_.clear();
+    if (!scan_chunk(data, chunk_)) {
+        if (data.find('\n') != data.npos && take_lines(data)) {
+            return;
+        }
+        chunk_.clear();
+        if (!take_tree(data)) {
+            return;
+        }
+    }
+    take_chunk();
+    keep_event(data);
+}
+
+// Some services leave out the empty line behind each event: then its first line
+// alone is a chunk.
+bool StreamReader::take_lines(std::string_view data)
+{
+    if (!parse_foreign_json(data.substr(0, data.find('\n')))) {
+        return false;
+    }
+
+    while (!data.empty() && !failed_ && !done_) {
+        const auto line = data.substr(0, data.find('\n'));
+        data.remove_prefix(std::min(line.size() + 1, data.size()));
+        take_data(trim_ascii(line));
+    }
+    return true;
+}
+
 void StreamReader::keep_event(std::string_view data)
 {
-    if (!keep_ || failed_ || !data.starts_with('{')) {
+    if (!keep_ || failed_) {
         return;
     }
     append_event(events_, data);
+    joiner_.add(data, chunk_.written);
     bound_events();
 }
 
@@ -244,7 +287,8 @@ void StreamReader::take_relayed(const std::string& name, std::string_view data)
     }
 }
 
-void StreamReader::take_tree(std::string_view data)
+// Whether it is a chunk.
+bool StreamReader::take_tree(std::string_view data)
 {
     Json json = parse_foreign_json(data);
     if (!json) {
@@ -252,11 +296,32 @@ void StreamReader::take_tree(std::string_view data)
             fail("an event of the stream is no JSON");
         }
         unsure_ = unsure_ || data.starts_with('{');
-    } else if (auto error = find_error(json.get(), request_)) {
-        fail(std::move(*error));
-    } else {
-        read_chunk(json.get(), chunk_);
+        if (data.find(' ') != data.npos) {  // more than a ping
+            skipped_ = loggable(data);
+        }
+        return false;
     }
+
+    if (auto error = find_error(json.get(), request_)) {
+        fail(std::move(*error));
+        return false;
+    }
+    read_chunk(json.get(), chunk_);
+    if (chunk_.text.empty()) {
+        chunk_.text = rest_of_message(read_whole_message(json.get()));
+    }
+    return cJSON_IsObject(json.get());
+}
+
+// What a message that comes without a delta adds: some services tell all that
+// was written so far.
+std::string StreamReader::rest_of_message(const std::string& message) const
+{
+    const auto so_far = answer_.text + blank_;
+    std::string_view rest = message;
+    rest.remove_prefix(
+        static_cast<std::size_t>(trim(rest).data() - rest.data()));
+    return take_prefix(rest, so_far) ? std::string(rest) : "";
 }
 
 void StreamReader::take_chunk()

@@ -8,6 +8,7 @@
 #include "core/exchange.hpp"
 #include "openai/chunk.hpp"
 #include "openai/error.hpp"
+#include "openai/join.hpp"
 
 namespace chatbot {
 
@@ -72,8 +73,12 @@ private:
     [[nodiscard]] bool end(ReplyError& error);
 
     void take_line(std::string_view line);
+    void take_bare(std::string_view line);
     void take_event();
-    void take_tree(std::string_view data);
+    void take_data(std::string_view data);
+    [[nodiscard]] bool take_lines(std::string_view data);
+    [[nodiscard]] bool take_tree(std::string_view data);
+    [[nodiscard]] std::string rest_of_message(const std::string& message) const;
     void keep_event(std::string_view data);
     void bound_events();
     void take_relayed(const std::string& name, std::string_view data);
@@ -89,6 +94,7 @@ private:
     std::string event_name_;  // of the event not yet ended
     std::string response_;    // of the last event of /responses
     std::string events_;
+    ReplyJoiner joiner_;      // of the events, unless they are relayed
     std::string line_;        // the one not yet ended
     bool first_line_ = true;  // a byte order mark may stand in front
     bool after_cr_ = false;   // a "\n" would belong to the line before
@@ -97,6 +103,7 @@ private:
     Answer answer_;           // its text is what was handed on
     std::string blank_;       // white space held back
     std::string finish_reason_;
+    std::string skipped_;  // for the log: what was no JSON
     bool refused_ = false;
     bool unsure_ = false;  // an event was skipped that may have meant something
     bool done_ = false;    // [DONE] was seen

@@ -56,7 +56,7 @@ public:
     [[nodiscard]] bool has_other(const std::set<std::size_t>& tried,
                                  Clock::time_point now) const;
 
-    // `rest` is how long the server wants to be left alone, if it said so.
+    // `rest` is how long the server is not to be asked, if it said so.
     void report(const Choice& choice, Result result, Clock::time_point now,
                 std::optional<std::chrono::milliseconds> rest = {},
                 const std::string& reason = {});

@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-#include "openai/events.hpp"
+#include "openai/api_call.hpp"
 #include "openai/protocol.hpp"
 #include "text/invariant.hpp"
 
@@ -311,7 +311,7 @@ try {
     // It is learned with the next bytes.
 }
 
-// Hands on what the model wrote since the last time, if somebody listens.
+// Hands on what the model wrote since the last time, if that is wanted.
 void Transfers::hand_on(Call& call) noexcept
 try {
     if (!call.ask.listen || !call.attempt || !call.attempt->reader) {

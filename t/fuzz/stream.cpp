@@ -48,7 +48,10 @@ void check_scanner(std::string_view data)
     assert(fast.finish_reason == slow.finish_reason);
     assert(fast.head.model == slow.head.model);
     assert(fast.head.created == slow.head.created);
-    assert(slow.head.prompt_tokens == -1 && slow.head.cached_tokens == -1);
+    assert(fast.head.prompt_tokens == slow.head.prompt_tokens);
+    assert(fast.head.completion_tokens == slow.head.completion_tokens);
+    assert(fast.head.cached_tokens == slow.head.cached_tokens);
+    assert(fast.head.reasoning_tokens == slow.head.reasoning_tokens);
 }
 
 void check(const Outcome& outcome, std::size_t max_size)

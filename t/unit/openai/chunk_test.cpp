@@ -43,6 +43,47 @@ TEST(ScanChunkTest, OpenaisOwn)
     EXPECT_EQ(scanned(R"({"choices":[]})"), "<>   0");
 }
 
+TEST(ScanChunkTest, Usage)
+{
+    Chunk chunk;
+    ASSERT_TRUE(scan_chunk(
+        R"({"choices":[],"usage":{"prompt_tokens":19,"completion_tokens":10,)"
+        R"("total_tokens":29,"prompt_tokens_details":{"cached_tokens":4,)"
+        R"("audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":)"
+        R"(6,"audio_tokens":0,"accepted_prediction_tokens":0}}})",
+        chunk));
+    EXPECT_EQ(chunk.head.prompt_tokens, 19);
+    EXPECT_EQ(chunk.head.completion_tokens, 10);
+    EXPECT_EQ(chunk.head.cached_tokens, 4);
+    EXPECT_EQ(chunk.head.reasoning_tokens, 6);
+
+    chunk.clear();
+    ASSERT_TRUE(
+        scan_chunk(R"({"choices":[],"usage":{"total_tokens":1}})", chunk));
+    EXPECT_EQ(chunk.head.prompt_tokens, -1);
+    EXPECT_EQ(chunk.head.reasoning_tokens, -1);
+}
+
+TEST(ScanChunkTest, HowTheTextIsWritten)
+{
+    const auto written = [](const std::string& delta, const char* rest = "") {
+        const auto data =
+            R"({"choices":[{"delta":{)" + delta + "}" + rest + "}]}";
+        Chunk chunk;
+        return scan_chunk(data, chunk) ? std::string(chunk.written) : "not";
+    };
+    const std::string text = R"("content":"\u00e9\"")";
+    EXPECT_EQ(written(text), R"(\u00e9\")");
+    EXPECT_EQ(written(R"("role":"assistant","x":null,"y":"",)" + text,
+                      R"(,"logprobs":null,"finish_reason":"stop")"),
+              R"(\u00e9\")");
+    EXPECT_EQ(written(R"("content":"")"), "");
+    EXPECT_EQ(written(R"("content":null)"), "");
+    EXPECT_EQ(written(R"("reasoning":"x",)" + text), "") << "grows, too";
+    EXPECT_EQ(written(text + R"(,"tool_calls":[])"), "");
+    EXPECT_EQ(written(text, R"(,"logprobs":{})"), "");
+}
+
 TEST(ScanChunkTest, OtherMembersAreSkipped)
 {
     EXPECT_EQ(scanned(R"( { "choices" : [ { "delta" : { "role":"assistant",)"
@@ -71,7 +112,17 @@ TEST(ScanChunkTest, TheRestIsLeftToTheTree)
              "{}",
              R"({"choices":[{"index":1,"delta":{"content":"a"}}]})",
              R"({"choices":[{"delta":{}},{"delta":{}}]})",
-             R"({"choices":[],"usage":{"prompt_tokens":1}})",
+             R"({"choices":[],"usage":[]})",
+             R"({"choices":[],"usage":null,"usage":{}})",
+             R"({"choices":[],"usage":{"prompt_tokens":"1"}})",
+             R"({"choices":[],"usage":{"prompt_tokens":-1}})",
+             R"({"choices":[],"usage":{"prompt_tokens":1.5}})",
+             R"({"choices":[],"usage":{"completion_tokens":2147483648}})",
+             R"({"choices":[],"usage":{"reasoning_tokens":1}})",
+             R"({"choices":[],"usage":{"prompt_cache_hit_tokens":1}})",
+             R"({"choices":[],"usage":{"prompt_tokens_details":null}})",
+             R"({"choices":[],"usage":{"prompt_tokens_details":)"
+             R"({"cached_tokens":1},"prompt_tokens_details":{}}})",
              R"({"choices":[],"error":{"code":1}})",
              R"({"choices":[{"delta":{},"error":{}}]})",
              R"({"choices":[{"delta":{"content":["x"]}}]})",

@@ -117,6 +117,17 @@ TEST_F(ReadErrorTest, NoJson)
               "<<h1>Bad gateway\uFFFD</h1>>");
 }
 
+// DashScope's, which is asked for a stream.
+TEST_F(ReadErrorTest, AsAnEvent)
+{
+    EXPECT_EQ(read(429, "id:1\nevent:error\n:HTTP_STATUS/429\ndata:" +
+                            error("x", "insufficient_quota") + "\n\n"),
+              "money <insufficient_quota: x>");
+    EXPECT_EQ(read(404, "data: " + error("x", "model_not_found") + "\r\n"),
+              "model <model_not_found: x>");
+    EXPECT_EQ(read(500, "event: error\n\n"), "<event: error>");
+}
+
 TEST_F(ReadErrorTest, ReasonIsShort)
 {
     std::string long_text = "ab";
@@ -128,135 +139,6 @@ TEST_F(ReadErrorTest, ReasonIsShort)
 
     reason = read_error(500, "x" + long_text).reason;
     EXPECT_EQ(reason, "x" + long_text.substr(0, 498));
-}
-
-// What services say of a model "bad" that they do not serve, and what sounds
-// alike and means something else.
-class MissingModelTest : public testing::Test {
-protected:
-    static bool is_missing(int status, const std::string& body)
-    {
-        return read_error(status, body, R"({"model": "org/bad:1"})")
-            .model_missing;
-    }
-
-    static std::string message(const std::string& text)
-    {
-        std::string body = "{\"error\": {\"message\": ";
-        append_json(body, text);
-        return body + ", \"code\": null}}";
-    }
-};
-
-TEST_F(MissingModelTest, InManyWords)
-{
-    for (auto text : {
-             "Model Not Exist",
-             "model \"org/bad:1\" not found, try pulling it first",
-             "The model `org/bad:1` does not exist or you do not have access "
-             "to it.",
-             "Invalid model: org/bad:1",
-             "Invalid model 'x'. Permitted models can be found in the docs",
-             "Unknown model: x",
-             "org/bad:1 is not a valid model ID",
-             "No endpoints found for org/bad:1.",
-             "models/org/bad:1 is not found for API version v1, or is not "
-             "supported for generateContent.",
-             "/chat/completions: Invalid model name passed in model=org/bad:1",
-             "The requested model 'org/bad:1' is not supported by any provider "
-             "you have enabled.",
-             "The model `org/bad:1` has been decommissioned and is no longer "
-             "supported.",
-             "The provided model identifier is invalid.",
-             "The model or endpoint org/bad:1 doesn't exist",
-             "The API deployment for this resource does not exist.",
-             "Publisher Model `projects/p/models/org/bad:1` was not found",
-             "Could not find model org/bad:1",
-             "Unable to access model org/bad:1.",
-             "You do not have access to the model org/bad:1",
-             "Model org/bad:1 is not available in your region",
-             "Model \xE2\x80\x9Corg/bad:1\xE2\x80\x9D doesn\xE2\x80\x99t exist",
-             "模型不存在，请检查模型代码。",
-         }) {
-        EXPECT_TRUE(is_missing(404, message(text))) << text;
-        EXPECT_TRUE(is_missing(400, message(text))) << text;
-        EXPECT_FALSE(is_missing(500, message(text))) << text;
-        EXPECT_FALSE(is_missing(429, message(text))) << text;
-    }
-}
-
-TEST_F(MissingModelTest, ByItsCode)
-{
-    for (std::string code :
-         {"model_not_found", "DeploymentNotFound", "unknown_model",
-          "unavailable_model", "invalid_model", "model_not_available",
-          "ModelDeprecated", "model_decommissioned", "ModelNotFoundException",
-          "unsupported_model", "ModelNotFoundError"}) {
-        EXPECT_TRUE(is_missing(400, R"({"error": {"code": ")" + code + "\"}}"))
-            << code;
-        EXPECT_TRUE(
-            is_missing(404, R"({"message": "no", "type": ")" + code + "\"}"))
-            << code;
-    }
-}
-
-TEST_F(MissingModelTest, InOtherForms)
-{
-    for (auto body : {
-             R"([{"error": {"code": 404, "status": "NOT_FOUND",
-                  "message": "models/org/bad:1 is not found"}}])",
-             R"({"error": "model 'org/bad:1' not found"})",
-             R"({"code": "Some requested entity was not found",
-                 "error": "The model org/bad:1 does not exist"})",
-             R"({"error": {"message": "model: org/bad:1", "code": 404,
-                           "type": "not_found_error", "param": null}})",
-             R"({"detail": "Model not found: org/bad:1"})",
-             R"({"errors": [{"message": "No such model org/bad:1"}]})",
-             R"({"error": {"message": "This is not a chat model and thus not
-                           supported here", "param": "model"}})",
-             R"({"error": {"message": "Model Not Exist", "param": "None",
-                           "type": "invalid_request_error", "code": "400"}})",
-         }) {
-        EXPECT_TRUE(is_missing(404, body)) << body;
-    }
-}
-
-TEST_F(MissingModelTest, SomethingElse)
-{
-    for (auto text : {
-             "Unsupported parameter: 'max_tokens' is not supported with this "
-             "model. Use 'max_completion_tokens' instead.",
-             "Unsupported value: 'temperature' does not support 0.2 with this "
-             "model.",
-             "This model's maximum context length is 8192 tokens.",
-             "The model org/bad:1 does not support image input.",
-             "org/bad:1 is not supported with tools",
-             "The model `org/bad:1` is not available for batch requests",
-             "No endpoints found that support tool use.",
-             "No endpoints found matching your data policy.",
-             "Your project does not have access to this feature.",
-             "You do not have access to the model fine-tuning feature.",
-             "Invalid model parameters: top_p",
-             "Invalid 'messages': the model requires a user message.",
-             "Unknown parameter 'foo' for model org/bad:1.",
-             "Image not found. The model could not load it.",
-             "Tool not found for model org/bad:1",
-             "Resource not found",
-             "no such path",
-             "File bad not found",
-             "",
-         }) {
-        EXPECT_FALSE(is_missing(404, message(text))) << text;
-        EXPECT_FALSE(is_missing(400, message(text))) << text;
-    }
-    for (std::string code :
-         {"unsupported_parameter", "model_overloaded", "invalid_request_error",
-          "unsupported_model_feature", "not_found_error", "model"}) {
-        EXPECT_FALSE(is_missing(404, R"({"error": {"code": ")" + code + "\"}}"))
-            << code;
-    }
-    EXPECT_FALSE(is_missing(400, R"({"error": {"param": "tools",
-        "message": "This model is not supported"}})"));
 }
 
 // A member of the request that the service does not take.
@@ -354,12 +236,53 @@ TEST_F(ErrorInSuccessTest, StatusIsNamedOrSaid)
               "500 no choices");
 }
 
+TEST_F(ErrorInSuccessTest, InOtherForms)
+{
+    EXPECT_EQ(found(R"({"error": 429, "message": "x"})"), "429 x");
+    EXPECT_EQ(found(R"({"error": {"error": {"code": 503, "message": "x"}}})"),
+              "503 x");
+    EXPECT_EQ(found(R"({"base_resp": {"status_code": 1002,
+                        "status_msg": "rate limit"}})"),
+              "429 rate limit");
+    EXPECT_EQ(found(R"({"base_resp": {"status_code": 0, "status_msg": ""}})"),
+              "none");
+    EXPECT_EQ(found(R"({"error": {"code": "1302", "message": "并发数过高"}})"),
+              "429 并发数过高");
+}
+
+// What a reply without choices says counts, if it is about an error.
+TEST_F(ErrorInSuccessTest, WithoutChoices)
+{
+    const auto read = [](std::string body) {
+        auto error = read_without_choices(parse_json(body).get());
+        return std::to_string(error.status) + " " + error.reason;
+    };
+
+    EXPECT_EQ(read(R"({"message": "Too many requests"})"),
+              "429 Too many requests");
+    EXPECT_EQ(read(R"({"error_code": 18, "error_msg": "limit reached"})"),
+              "429 limit reached");
+    EXPECT_EQ(read(R"({"Response": {"Error": {"Code": "LimitExceeded",
+                                              "Message": "x"}}})"),
+              "429 LimitExceeded: x");
+    EXPECT_EQ(read(R"({"errors": ["Service unavailable"]})"),
+              "503 Service unavailable");
+    EXPECT_EQ(read(R"({"code": "Throttling", "message": "x"})"),
+              "429 Throttling: x");
+    EXPECT_EQ(read(R"({"message": "ok"})"), "0 a reply without choices: ok");
+    EXPECT_EQ(read(R"({"data": {"text": "secret"}, "id": 1})"),
+              "0 a reply without choices, only data, id");
+    EXPECT_EQ(read(R"(["secret"])"), "0 a reply without choices");
+}
+
 TEST_F(ErrorInSuccessTest, None)
 {
     for (auto body :
          {"{}", "[]", "null", R"({"error": null})", R"({"error": ""})",
           R"({"error": {}})", R"({"error": false, "choices": []})",
-          R"({"code": 500, "choices": []})",
+          R"({"code": 500, "choices": []})", R"({"error": 0})",
+          R"({"error": {"message": null, "code": null}})",
+          R"({"error": {"message": "", "code": 0, "details": []}})",
           R"({"code": 0, "message": "ok"})"}) {
         EXPECT_EQ(found(body), "none") << body;
     }

@@ -2,9 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <new>
 #include <string>
 
+#include "journal/failing_call.hpp"
+#include "openai/api_call.hpp"
+#include "openai/chunk.hpp"
+#include "openai/join.hpp"
 #include "text/json.hpp"
+#include "text/unicode.hpp"
 
 namespace chatbot {
 namespace {
@@ -21,6 +29,20 @@ const std::string reply =
     R"("usage":{"prompt_tokens":1,"completion_tokens":2},)"
     R"("service_tier":"default"})";
 
+// The reply that the events add up to.
+std::string join_events(std::string_view events)
+{
+    ReplyJoiner joiner;
+    while (!events.empty()) {
+        auto event = events.substr(0, events.find("\n\n"));
+        events.remove_prefix(std::min(event.size() + 2, events.size()));
+        take_prefix(event, data_mark) || take_prefix(event, usage_mark);
+        Chunk chunk;
+        joiner.add(event, scan_chunk(event, chunk) ? chunk.written : "");
+    }
+    return print_json(joiner.finish().get());
+}
+
 bool equal(const std::string& a, const std::string& b)
 {
     return cJSON_Compare(parse_json(a).get(), parse_json(b).get(), true);
@@ -30,6 +52,29 @@ TEST(EventsTest, AReplyCutIntoEventsIsTheSameReply)
 {
     EXPECT_TRUE(equal(join_events(split_reply(reply)), reply))
         << join_events(split_reply(reply));
+}
+
+TEST(EventsTest, AReplyIsCutByTheLetter)
+{
+    EXPECT_EQ(split_reply(R"({ "id" : 1.50, "object":"x", "choices" : [ {
+        "message" : {"content" : "a\u00e9", "tool_calls":[{"index":7, "id":"t"},
+        {}]}, "x":[ ], "logprobs": {}, "finish_reason" : "stop" } ],
+        "usage": {"n":1}})"),
+              R"(data: {"object":"chat.completion.chunk","id":1.50,)"
+              R"("choices":[{"delta":{"content":"a\u00e9","tool_calls":)"
+              R"([{"index":0,"id":"t"},{"index":1}]},"x":[ ],"logprobs":{},)"
+              R"("finish_reason":null}]})"
+              "\n\n"
+              R"(data: {"object":"chat.completion.chunk","id":1.50,)"
+              R"("choices":[{"x":[ ],"delta":{},"finish_reason":"stop"}]})"
+              "\n\n"
+              R"(usage: {"object":"chat.completion.chunk","id":1.50,)"
+              R"("choices":[],"usage":{"n":1}})"
+              "\n\n");
+    EXPECT_EQ(split_reply(R"({"a":01,"choices":[{"message":{}}]})"),
+              split_reply(R"({"a":1,"choices":[{"message":{}}]})"))
+        << "what cJSON alone reads is written anew";
+    EXPECT_EQ(split_reply(R"({"choices":[7]})"), "");
 }
 
 TEST(EventsTest, PartsAddUp)
@@ -64,6 +109,95 @@ TEST(EventsTest, PartsAddUp)
         R"("tool_calls":[{"id":"t","type":"function","function":)"
         R"({"name":"f","arguments":"{\"a\":1}"}}]}}]})"))
         << joined;
+}
+
+// Chunks that differ in their text alone are joined before they are read.
+TEST(EventsTest, EqualChunksAddUp)
+{
+    std::string events;
+    const auto add = [&](const std::string& delta, const std::string& rest) {
+        for (std::string text : {"ha", "ha", R"(\")", R"(\u00e9)"}) {
+            append_event(events, R"({"choices":[{"index":0,"delta":{)" + delta +
+                                     R"("content":")" + text + "\"}" + rest +
+                                     "}]}");
+        }
+    };
+    add("", "");
+    add(R"("role":"assistant",)", R"(,"logprobs":null)");
+    add(R"("reasoning_content":"hm",)", "");
+    add("", R"(,"logprobs":{"content":[{"token":"x"}]})");
+    add("", R"(,"finish_reason":"stop")");
+
+    std::string text;
+    for (int i = 0; i < 5; i++) {
+        text += R"(haha\"\u00e9)";
+    }
+    const std::string tokens =
+        R"({"token":"x"},{"token":"x"},{"token":"x"},{"token":"x"})";
+    EXPECT_TRUE(
+        equal(join_events(events),
+              R"({"object":"chat.completion","choices":[{"index":0,"message":)"
+              R"({"content":")" +
+                  text +
+                  R"(","role":"assistant","reasoning_content":"hmhmhmhm"},)"
+                  R"("logprobs":{"content":[)" +
+                  tokens + R"(]},"finish_reason":"stop"}]})"))
+        << join_events(events);
+}
+
+// Mistral's models that think.
+TEST(EventsTest, ContentInPartsAddsUp)
+{
+    std::string events;
+    for (std::string delta : {R"({"role":"assistant","content":"So: "})",
+                              R"({"content":[{"type":"thinking","thinking":)"
+                              R"([{"type":"text","text":"h"}]}]})",
+                              R"({"content":[{"type":"thinking","thinking":)"
+                              R"([{"type":"text","text":"m"}]}]})",
+                              R"({"content":[{"type":"text","text":"a"}]})",
+                              R"({"content":[{"type":"text","text":"b"}]})",
+                              R"({"content":"c"})", R"({"content":""})"}) {
+        append_event(events,
+                     R"({"choices":[{"index":0,"delta":)" + delta + "}]}");
+    }
+    EXPECT_TRUE(
+        equal(join_events(events),
+              R"({"object":"chat.completion","choices":[{"index":0,"message":)"
+              R"({"role":"assistant","content":[{"type":"text","text":"So: "},)"
+              R"({"type":"thinking","thinking":[{"type":"text","text":"hm"}]},)"
+              R"({"type":"text","text":"abc"}]}}]})"))
+        << join_events(events);
+}
+
+TEST(EventsTest, SpokenAnswersAddUp)
+{
+    std::string events;
+    for (std::string part : {"YQ", "Yg"}) {
+        append_event(events,
+                     R"({"choices":[{"index":0,"delta":{"audio":{"id":"i",)"
+                     R"("data":")" +
+                         part + R"(","transcript":")" + part + R"("}}}]})");
+    }
+    EXPECT_TRUE(
+        equal(join_events(events),
+              R"({"object":"chat.completion","choices":[{"index":0,"message":)"
+              R"({"audio":{"id":"i","data":"YQYg","transcript":"YQYg"},)"
+              R"("content":null}}]})"))
+        << join_events(events);
+}
+
+// Perplexity's.
+TEST(EventsTest, TheMessageSoFarIsNotAddedToItsParts)
+{
+    std::string events;
+    for (std::string part : {"a", "b"}) {
+        append_event(events, R"({"choices":[{"index":0,"delta":{"content":")" +
+                                 part + R"("},"message":{"content":"a"}}]})");
+    }
+    EXPECT_TRUE(equal(join_events(events),
+                      R"({"object":"chat.completion","choices":[{"index":0,)"
+                      R"("message":{"content":"ab"}}]})"))
+        << join_events(events);
 }
 
 TEST(EventsTest, TheUsageIsMarked)
@@ -121,10 +255,71 @@ TEST(EventsTest, WhatIsNoStreamHarmsNobody)
     for (const std::string any :
          {"", "data: ", "data: 7\n\n", "data: {\"choices\":7}\n\n",
           "data: {\"choices\":[7,null,{\"delta\":7}]}\n\n", "\n\n\n\n",
+          "data: {\"choices\":[[7],{\"delta\":[7],\"logprobs\":{}}]}\n\n",
           "usage: {\"choices\":[{\"delta\":{\"tool_calls\":{}}}]}\n\n"}) {
         (void)join_events(any);
         (void)split_reply(any);
     }
+}
+
+// What came first in another type than the rest has no meaning.
+TEST(EventsTest, APartOfAnotherTypeReplacesWhatCameBefore)
+{
+    std::string events;
+    append_event(events, R"({"choices":[{"message":"m"}]})");
+    append_event(events, R"({"choices":[{"delta":{"x":{"a":1}}}]})");
+    append_event(events, R"({"choices":[{"delta":{"x":[1]}}]})");
+    EXPECT_TRUE(equal(join_events(events),
+                      R"({"object":"chat.completion","choices":[{"index":0,)"
+                      R"("message":{"x":[1],"content":null}}]})"))
+        << join_events(events);
+}
+
+// The n-th allocation fails, ours or cJSON's, n upward until none does: a reply
+// is whole, or there is none.
+class EventsOutOfMemoryTest : public testing::Test {
+protected:
+    EventsOutOfMemoryTest()
+    {
+        cJSON_Hooks hooks{
+            [](std::size_t n) { return operator new(n, std::nothrow); },
+            [](void* p) { operator delete(p); }};
+        cJSON_InitHooks(&hooks);
+    }
+    ~EventsOutOfMemoryTest() { cJSON_InitHooks(nullptr); }
+
+    template <class Make>
+    static void fail_each(Make make)
+    {
+        const std::string whole = make();
+        unsigned n = 0;
+        bool failed = true;
+        while (failed && n < 2000 && !HasFailure()) {
+            std::string made = whole;
+            const FailingCall failing(++n, FailingCall::How::out_of_memory);
+            try {
+                made = make();
+            } catch (const std::bad_alloc&) {
+            }
+            failed = FailingCall::happened();
+            EXPECT_EQ(made, whole) << n;
+        }
+        EXPECT_GT(n, 20u);
+        EXPECT_LT(n, 2000u);
+    }
+};
+
+TEST_F(EventsOutOfMemoryTest, AReplyIsWholeOrThereIsNone)
+{
+    const std::string events = split_reply(reply);
+    fail_each([] { return split_reply(reply); });
+    fail_each([&] { return join_events(events + events); });
+    fail_each([] {
+        ReplyError error;
+        const auto answer = read_api_reply(reply, error, "");
+        EXPECT_TRUE(answer) << error.reason;
+        return answer ? answer->text + answer->reply : "";
+    });
 }
 
 TEST(EventsTest, TheBody)

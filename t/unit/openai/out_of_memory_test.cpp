@@ -1,14 +1,9 @@
 // The n-th allocation fails, n upward until a run passes untouched: each call
 // ends once all the same, or is refused and leaves nothing behind.
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <memory>
 #include <new>
@@ -18,60 +13,21 @@
 
 #include "core/errands.hpp"
 #include "fake_resolver.hpp"
-#include "fake_server.hpp"
 #include "journal/failing_call.hpp"
+#include "openai/origin.hpp"
 #include "openai/transfers.hpp"
+#include "quiet_server.hpp"
 #include "reactor/epoll.hpp"
 
 namespace chatbot {
 namespace {
 
-// Answers each request with the same bytes, without a thread or an allocation
-// of its own: turn() serves who is there.
-class QuietServer {
-public:
-    explicit QuietServer(std::string_view reply)
-        : reply_(reply)
-    {
-    }
-    ~QuietServer() { leave(); }
-
-    int port() const { return listener_.port(); }
-
-    void turn()
-    {
-        if (peer_ < 0 && is_ready(listener_.fd())) {
-            peer_ = accept(listener_.fd(), nullptr, nullptr);
-        }
-        if (peer_ < 0 || !is_ready(peer_)) {
-            return;
-        }
-
-        std::array<char, 4096> request;
-        if (recv(peer_, request.data(), request.size(), 0) > 0) {
-            (void)send(peer_, reply_.data(), reply_.size(), MSG_NOSIGNAL);
-        }
-        leave();
-    }
-
-    void leave()
-    {
-        if (peer_ >= 0) {
-            close(std::exchange(peer_, -1));
-        }
-    }
-
-private:
-    static bool is_ready(int fd)
-    {
-        pollfd event{fd, POLLIN, 0};
-        return poll(&event, 1, 0) > 0;
-    }
-
-    const std::string_view reply_;
-    Listener listener_;
-    int peer_ = -1;
-};
+// The same to each request.
+bool answer(int fd, std::string_view, std::string_view reply)
+{
+    QuietServer::say(fd, reply);
+    return false;
+}
 
 // Errands over the real Transfers.
 class OutOfMemoryTest : public testing::Test, public Errands::Services {
@@ -92,7 +48,7 @@ protected:
     // Returns whether an allocation failed.
     bool run(std::size_t n, std::string_view reply)
     {
-        QuietServer server(reply);
+        QuietServer server(answer, reply);
         ModelSettings settings;
         settings.url = "http://127.0.0.1:" + std::to_string(server.port());
         settings.models = {"m"};
@@ -104,6 +60,7 @@ protected:
         errand.call.flight = n;
         errand.call.settings = &settings;
         errand.call.question = std::string(100, 'q');
+        errand.call.api = api_;
         errand.call.listen = true;
 
         bool refused = false;
@@ -114,7 +71,7 @@ protected:
             } catch (const std::bad_alloc&) {
                 refused = true;
             }
-            finish(server);
+            finish();
         }
         const bool failed = FailingCall::happened();
 
@@ -137,7 +94,7 @@ protected:
     }
 
     // As the reactor does, which goes on after a failure.
-    void finish(QuietServer& server)
+    void finish()
     {
         const auto limit = Clock::now() + std::chrono::seconds(20);
         while (transfers_->in_flight() > 0 && Clock::now() < limit) {
@@ -149,7 +106,6 @@ protected:
             } catch (const std::bad_alloc&) {
                 failed_++;
             }
-            server.turn();
         }
     }
 
@@ -173,6 +129,7 @@ protected:
         events_.push_back(std::move(event));
     }
 
+    ApiCall api_;
     std::size_t failed_ = 0;
     FakeResolver resolver_;
     std::vector<FlightEvent> events_;
@@ -190,15 +147,25 @@ TEST_F(OutOfMemoryTest, EachCallEndsOnceOrIsRefused)
         R"("finish_reason": "stop"}]})");
 }
 
+constexpr std::string_view stream =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    "Connection: close\r\n\r\n"
+    "data: {\"choices\": [{\"delta\": {\"content\": \"Paris, on the\"}}]}"
+    "\n\n"
+    "data: {\"choices\": [{\"delta\": {\"content\": \" river Seine\"},"
+    "\"finish_reason\": \"stop\"}]}\n\ndata: [DONE]\n\n";
+
 TEST_F(OutOfMemoryTest, SoDoesEachStream)
 {
-    fail_each(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-        "Connection: close\r\n\r\n"
-        "data: {\"choices\": [{\"delta\": {\"content\": \"Paris, on the\"}}]}"
-        "\n\n"
-        "data: {\"choices\": [{\"delta\": {\"content\": \" river Seine\"},"
-        "\"finish_reason\": \"stop\"}]}\n\ndata: [DONE]\n\n");
+    fail_each(stream);
+}
+
+TEST_F(OutOfMemoryTest, SoDoesEachStreamOfTheApi)
+{
+    api_ = {.model = "m", .members = R"("messages":[])"};
+    fail_each(stream);
+    EXPECT_NE(events_.back().answer.reply.find("Paris, on the river Seine"),
+              std::string::npos);
 }
 
 // An error is asked again without the member that it names, then of another
@@ -215,6 +182,24 @@ TEST_F(OutOfMemoryTest, TheEndOfACallThatFailed)
     }
     EXPECT_LT(n, 2000u);
     EXPECT_EQ(events_.back().problem.status, 502);
+}
+
+TEST_F(OutOfMemoryTest, AnOriginIsReadOrNothingIsKept)
+{
+    const std::string host = "a-host-whose-name-is-not-short.example";
+    std::size_t n = 0;
+    Origin origin;
+    do {
+        const FailingCall failing(++n, FailingCall::How::out_of_memory);
+        try {
+            origin = read_origin("https://" + host + "/v1");
+            set_addresses(origin, {"127.0.0.1", "::1"});
+        } catch (const std::bad_alloc&) {
+        }
+    } while (FailingCall::happened() && n < 100);
+    EXPECT_GT(n, 5u);
+    EXPECT_EQ(origin.host, host);
+    EXPECT_TRUE(origin.resolved);
 }
 
 }  // namespace

@@ -201,6 +201,24 @@ TEST_F(ReadReplyTest, ContentInParts)
                                 {"type": "text", "text": "b"}]},
                               "finish_reason": "stop"})"),
               "<a b>  0 -1+-1 complete");
+    EXPECT_EQ(read_choice(R"({"message": {"content": ["a ", "b"]}})"),
+              "<a b>  0 -1+-1 complete");
+    EXPECT_EQ(read_choice(R"({"message": {"content": {"text": "a"}}})"),
+              "<a>  0 -1+-1 complete");
+    EXPECT_EQ(read_choice(R"({"message": {"content": [
+                                {"type": "reasoning", "text": "hm"},
+                                {"type": "output_text", "text": "a"}]}})"),
+              "<a>  0 -1+-1 complete");
+}
+
+TEST_F(ReadReplyTest, IndexOfTheChoice)
+{
+    EXPECT_EQ(read(R"({"choices": [
+                        {"index": 1, "message": {"content": "b"}},
+                        {"index": 0, "message": {"content": "a"}}]})"),
+              "<a>  0 -1+-1 complete");
+    EXPECT_EQ(read_choice(R"({"index": 1, "message": {"content": "a"}})"),
+              "<a>  0 -1+-1 complete");
 }
 
 TEST_F(ReadReplyTest, OddNumbers)
@@ -214,13 +232,14 @@ TEST_F(ReadReplyTest, OddNumbers)
 
 TEST_F(ReadReplyTest, NoUsableText)
 {
-    EXPECT_EQ(read("<html>"), "0 a reply that is no JSON");
-    EXPECT_EQ(read(""), "0 a reply that is no JSON");
-    EXPECT_EQ(read("[]"), "0 a reply without choices: []");
+    EXPECT_EQ(read("<html>"), "0 a reply that is no JSON: <html>");
+    EXPECT_EQ(read("{\"choices\": [secret"), "0 a reply that is no JSON");
+    EXPECT_EQ(read(""), "0 an empty reply");
+    EXPECT_EQ(read("[]"), "0 a reply without choices");
     EXPECT_EQ(read(R"({"choices": []})"),
-              R"(0 a reply without choices: {"choices": []})");
+              "0 a reply without choices, only choices");
     EXPECT_EQ(read(R"({"choices": "x"})"),
-              R"(0 a reply without choices: {"choices": "x"})");
+              "0 a reply without choices, only choices");
     EXPECT_EQ(read(R"({"message": "not\nnow"})"),
               "0 a reply without choices: not now");
     EXPECT_EQ(read_choice("null"),
@@ -237,9 +256,10 @@ TEST_F(ReadReplyTest, NaturalEnds)
                    R"({"message": {"content": "x"}, "finish_reason": )" +
                    reason + "}") == "<x>  0 -1+-1 complete";
     };
-    for (auto reason :
-         {R"("stop")", R"("STOP")", R"("eos")", R"("eos_token")",
-          R"("end_turn")", R"("stop_sequence")", R"("")", "null"}) {
+    for (auto reason : {R"("stop")", R"("STOP")", R"("eos")", R"("eos_token")",
+                        R"("end_turn")", R"("stop_sequence")", R"("COMPLETE")",
+                        R"("eosFound")", R"("endoftext")",
+                        R"("FINISH_REASON_STOP")", R"("")", "null"}) {
         EXPECT_TRUE(ends(reason)) << reason;
     }
     for (auto reason : {R"("length")", R"("MAX_TOKENS")", R"("content_filter")",

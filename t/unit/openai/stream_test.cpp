@@ -112,6 +112,16 @@ TEST_F(StreamReaderTest, WhiteSpaceIsHeldBack)
     EXPECT_EQ(finish(), "[a b][\n\n c] <a b\n\n c> m 7 -1+-1 complete");
 }
 
+TEST_F(StreamReaderTest, NumbersThatJsonDoesNotHave)
+{
+    feed(R"(data: {"choices":[{"delta":{"content":"NaN"},"logprobs":)"
+         R"({"content":[{"logprob":-Infinity},{"logprob":NaN}]}}]})"
+         "\n\n");
+    feed(stop);
+    feed(done);
+    EXPECT_EQ(finish(), "[NaN] <NaN>  0 -1+-1 complete");
+}
+
 TEST_F(StreamReaderTest, Refusal)
 {
     feed(R"(data: {"choices":[{"delta":{"content":null,"refusal":"No"}}]})"
@@ -120,6 +130,21 @@ TEST_F(StreamReaderTest, Refusal)
          "\n\n");
     feed(stop);
     EXPECT_EQ(finish(), "[No][.] <No.>  0 -1+-1");
+}
+
+// What is no JSON would end a client of the API.
+TEST_F(StreamReaderTest, ChunksAloneAreKept)
+{
+    StreamReader reader(100, "{}", true);
+    EXPECT_TRUE(reader.feed("data: {ping}\n\ndata: [1]\n\ndata: 7\n\n" +
+                            event("a") + std::string(stop) +
+                            std::string(done)));
+    EXPECT_EQ(reader.events().find(R"(data: {"model")"), 0u) << reader.events();
+
+    ReplyError error;
+    const auto answer = reader.finish_api(error);
+    ASSERT_TRUE(answer) << error.reason;
+    EXPECT_EQ(answer->text, "a");
 }
 
 TEST_F(StreamReaderTest, OtherChoicesAreIgnored)
@@ -271,6 +296,69 @@ TEST_F(StreamReaderTest, ErrorInTheChoice)
          R"("finish_reason":"error","error":{"code":502,"message":"x"}}]})"
          "\n\n");
     EXPECT_EQ(finish(), "! 502 x");
+}
+
+TEST_F(StreamReaderTest, ErrorWithoutAField)
+{
+    feed_content("a");
+    feed(R"({"error":{"code":503,"message":"gone"}})");
+    EXPECT_EQ(finish(), "[a] 503 gone");
+}
+
+TEST_F(StreamReaderTest, WhatWasNoJsonIsToldIfTheStreamEndsEarly)
+{
+    feed_content("a");
+    feed("data: ping\n\ndata: upstream connect error sk-1\n\ndata: ping\n\n");
+    EXPECT_EQ(finish(),
+              "[a] 0 the stream ended before the answer did: upstream connect "
+              "error ***");
+}
+
+TEST_F(StreamReaderTest, ReplyThatIsOneEvent)
+{
+    feed(R"(data: {"model":"m","created":7,"choices":[{"index":0,)"
+         R"("message":{"content":"ab"},"finish_reason":"stop"}]})"
+         "\n\n");
+    EXPECT_EQ(finish(), "[ab] <ab> m 7 -1+-1 complete");
+}
+
+// Perplexity's.
+TEST_F(StreamReaderTest, TheMessageSoFarBesidesItsPieces)
+{
+    for (std::string so_far : {"a", "ab"}) {
+        feed(R"(data: {"model":"m","created":7,"choices":[{"index":0,)"
+             R"("message":{"content":")" +
+             so_far + R"("},"delta":{"content":")" + so_far.back() +
+             "\"}}]}\n\n");
+    }
+    feed(R"(data: {"choices":[{"index":0,"message":{"content":"ab"},)"
+         R"("finish_reason":"stop"}]})"
+         "\n\n");
+    EXPECT_EQ(finish(), "[a][b] <ab> m 7 -1+-1 complete");
+}
+
+// DashScope's, unless it is asked for increments.
+TEST_F(StreamReaderTest, TheMessageSoFarInEachEvent)
+{
+    for (std::string so_far : {"a", "a ", "a b", "a bc"}) {
+        feed(R"(data: {"model":"m","created":7,"choices":[{"index":0,)"
+             R"("message":{"content":")" +
+             so_far + "\"}}]}\n\n");
+    }
+    feed(stop);
+    EXPECT_EQ(finish(), "[a][ b][c] <a bc> m 7 -1+-1 complete");
+}
+
+TEST_F(StreamReaderTest, EventsWithoutEmptyLines)
+{
+    auto events = event("a") + event("b") + std::string(stop) +
+                  std::string(done) + event("c");
+    for (auto at = events.find("\n\n"); at != events.npos;
+         at = events.find("\n\n", at)) {
+        events.erase(at, 1);
+    }
+    feed(events);
+    EXPECT_EQ(finish(), " <ab> m 7 -1+-1 complete");
 }
 
 TEST_F(StreamReaderTest, FinishReasonError)

@@ -144,9 +144,9 @@ TEST_F(TransfersTest, Garbage)
     EXPECT_EQ(sends(ok + "X: " + std::string(200000, 'x')).substr(0, 4),
               "!502");
     EXPECT_EQ(sends(ok + "Content-Length: 5\r\n\r\nhello"),
-              "!502 U: a reply that is no JSON");
+              "!502 U: a reply that is no JSON: hello");
     EXPECT_EQ(sends(ok + "Content-Length: 0\r\n\r\n"),
-              "!502 U: a reply that is no JSON");
+              "!502 U: an empty reply");
 
     std::string headers = ok;
     for (int i = 0; i < 300; i++) {

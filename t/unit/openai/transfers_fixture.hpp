@@ -185,17 +185,20 @@ protected:
         return finish();
     }
 
+    // As the reactor's turn.  A flush may end a call (libcurl 8), so a wait
+    // comes before it, not after.
     void turn(Clock::time_point until = Clock::time_point::max())
     {
-        transfers_->flush();
         epoll_.wait(std::min(until, transfers_->deadline()));
         transfers_->on_time(Clock::now());
+        transfers_->flush();
     }
 
     // Runs until all calls have ended, but not for ever.
     std::string finish()
     {
         const auto limit = Clock::now() + std::chrono::seconds(60);
+        transfers_->flush();
         while (transfers_->in_flight() && Clock::now() < limit) {
             turn(limit);
         }

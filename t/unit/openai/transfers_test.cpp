@@ -117,6 +117,31 @@ TEST_F(TransfersTest, StreamToldToItsEndIsPaidForOnce)
               "!502 U: a reply without text, finish_reason \"length\"");
 }
 
+TEST_F(TransfersTest, ReplyToldToItsEndIsPaidForOnce)
+{
+    const auto ends = [this](std::string head, bool stays) {
+        start([=](Peer& peer, auto&, int) {
+            peer.send("HTTP/1.1 " + head +
+                      "\r\n\r\n{\"choices\": [{\"message\": {\"content\": "
+                      "\"x\"}}]}");
+            if (stays) {
+                peer.left();
+            }
+            peer.reset();
+        });
+        const std::string text = plain(ask("hi"));
+        EXPECT_EQ(upstream_->requests(), 1);
+        return text;
+    };
+
+    EXPECT_EQ(ends("200 OK\r\nContent-Length: 1000", false), "=x");
+    settings_.read_timeout_ms = 300;
+    EXPECT_EQ(ends("200 OK", true), "=x");
+    settings_.retries = 0;
+    EXPECT_EQ(ends("500 X\r\nContent-Length: 1000", false).substr(0, 4),
+              "!502");
+}
+
 TEST_F(TransfersTest, DoneEndsAnOpenStream)
 {
     start([](Peer& peer, auto&, int) {
