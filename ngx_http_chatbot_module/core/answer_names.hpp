@@ -18,7 +18,7 @@ namespace chatbot {
 // Memory:   the last max_known flights are known by both names.
 class AnswerNames {
 public:
-    // `prefix` is like no other worker's.
+    // `prefix` is unique among workers.
     explicit AnswerNames(std::string prefix)
         : prefix_(std::move(prefix))
     {

@@ -7,8 +7,8 @@ namespace chatbot {
 // What a request wants of the cache.
 enum class CacheUse {
     usual,
-    renew,    // no answer that is kept, but the new one is to be
-    nothing,  // no answer that is kept or is another's, and none is to be kept
+    renew,    // a new answer, which is cached
+    nothing,  // a new answer that is neither shared nor cached
 };
 
 // Reads the value of a request's Cache-Control (RFC 9111, section 5.2.1):

@@ -1,6 +1,7 @@
 #include "core/conductor.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -13,12 +14,7 @@ namespace {
 // Time that the reactor's own timeouts get before the conductor answers for it.
 constexpr int grace_ms = 1000;
 
-constexpr std::size_t max_portion = 256 * 1024;  // bytes of answers
-
-constexpr int client_closed_request = 499;  // nginx's own
-
-constexpr const char* unrecordable =
-    "The request cannot be recorded at the moment.";
+constexpr auto no_deadline = std::numeric_limits<std::uint64_t>::max();
 
 Reply refusal(const char* detail, const char* reason = "")
 {
@@ -29,37 +25,12 @@ Reply refusal(const char* detail, const char* reason = "")
 
 }  // namespace
 
-struct Conductor::Seat {
-    enum class Stage { asked, settled, recorded, answered };
-
-    void move_on(Stage next);
-
-    Waiter* waiter;  // null: gone
-    Record record;
-    std::size_t journal;
-    std::size_t reserved;  // bytes in the journal
-    std::uint64_t since_ms;
-    bool stream;
-    Flight* flight{};  // until it is settled
-    CacheStatus status = CacheStatus::none;
-    std::shared_ptr<const Reply> reply{};  // once it is settled
-    Stage stage = Stage::asked;
-};
-
-// Each question goes through all stages, once.
-void Conductor::Seat::move_on(Stage next)
-{
-    invariant(static_cast<int>(next) == static_cast<int>(stage) + 1,
-              "a question is not settled, recorded, answered, each once");
-    stage = next;
-}
-
-struct Conductor::Flight {
+struct Flight {
     FlightId id;
     const Route& route;
     std::optional<Key> key;
     bool renews;  // does not look into the cache
-    std::uint64_t deadline_ms = never;
+    std::uint64_t deadline_ms = no_deadline;
     bool heard = false;  // the reactor was told to hand on pieces
     bool told = false;   // waiters are soon told that there is more text
     std::list<Seat> seats{};
@@ -70,15 +41,14 @@ Conductor::Conductor(Services& services, std::size_t journals,
                      std::size_t max_in_flight)
     : services_(services),
       max_in_flight_(max_in_flight),
-      lines_(journals)
+      recorder_(services, journals)
 {
 }
 
 Conductor::~Conductor() = default;
 
-Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
-                                std::optional<Key> key, Record record,
-                                AskOptions options) noexcept
+Seat* Conductor::ask(Waiter& waiter, const Route& route, std::optional<Key> key,
+                     Record record, AskOptions options) noexcept
 {
     if (options.cache == CacheUse::nothing) {
         key.reset();
@@ -92,7 +62,7 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
     ++in_flight_;
 
     if (auto refused = refuse(seat, route)) {
-        settle(seats, std::move(*refused));
+        recorder_.add(seats, std::move(*refused));
         services_.settle_soon();
         return &seat;
     }
@@ -106,10 +76,9 @@ Conductor::Seat* Conductor::ask(Waiter& waiter, const Route& route,
     return &seat;
 }
 
-// Null: there is none to join.  Who wants a new answer does not join a flight
-// that may land with one that is kept.
-Conductor::Flight* Conductor::find_open(const Route& route, const Key& key,
-                                        CacheUse use)
+// Null: there is none to join.  A question that wants a new answer does not
+// join a flight that may land with a cached one.
+Flight* Conductor::find_open(const Route& route, const Key& key, CacheUse use)
 {
     auto it = open_.find({&route, key});
     return it != open_.end() && (use != CacheUse::renew || it->second->renews)
@@ -123,7 +92,7 @@ std::optional<Reply> Conductor::refuse(Seat& seat, const Route& route)
     if (route.journal != Route::none &&
         !services_.reserve(route.journal, seat.reserved)) {
         seat.journal = Route::none;
-        return refusal(unrecordable);
+        return Recorder::refusal();
     }
     if (in_flight_ > max_in_flight_) {
         return refusal("Too many requests are in progress.",
@@ -155,7 +124,7 @@ void Conductor::take_off(const Route& route, std::optional<Key> key,
     auto& flight =
         flights_.try_emplace(id, Flight{id, route, key, renews}).first->second;
     if (route.cache_lock && key) {
-        // Who comes later gets the newer answer.
+        // Later questions get the newer answer.
         const bool is_new =
             open_.insert_or_assign(Topic{&route, *key}, &flight).second;
         invariant(is_new || renews, "an equal question is asked already");
@@ -233,31 +202,17 @@ void Conductor::close_to_joiners(const Flight& flight)
     }
 }
 
-// Answers all who wait, and lets go of them: the flight itself may go on.
+// Answers all waiters; the flight itself may go on.
 void Conductor::dismiss(Flight& flight, Reply reply)
 {
     close_to_joiners(flight);
-    settle(flight.seats, std::move(reply));
+    recorder_.add(flight.seats, std::move(reply));
 }
 
 void Conductor::land(Flight& flight, Reply reply)
 {
     dismiss(flight, std::move(reply));
     flights_.erase(flight.id);
-}
-
-void Conductor::settle(std::list<Seat>& seats, Reply reply)
-{
-    auto shared = std::make_shared<const Reply>(std::move(reply));
-    for (auto& seat : seats) {
-        seat.move_on(Seat::Stage::settled);
-        seat.reply = shared;
-        seat.flight = nullptr;
-        if (shared->hit) {
-            seat.status = CacheStatus::hit;
-        }
-    }
-    settled_.splice(settled_.end(), seats);
 }
 
 void Conductor::on_events(std::list<FlightEvent> events)
@@ -335,7 +290,7 @@ void Conductor::on_deadline(Flight& flight)
     Reply reply;
     reply.problem = {504, "The model did not answer in time.",
                      "the reactor's thread did not answer in time"};
-    flight.deadline_ms = never;
+    flight.deadline_ms = no_deadline;
     dismiss(flight, std::move(reply));
 }
 
@@ -343,10 +298,8 @@ void Conductor::on_settle()
 {
     tell_texts();
 
-    auto settled = take_portion();
-    write_records(settled);
-
-    for (auto& seat : settled) {
+    auto recorded = recorder_.record_some();
+    for (auto& seat : recorded) {
         seat.move_on(Seat::Stage::answered);
         in_flight_ -=
             invariant(in_flight_ > 0, "more is answered than was asked");
@@ -355,25 +308,9 @@ void Conductor::on_settle()
         }
     }
 
-    if (!settled_.empty()) {
+    if (!recorder_.empty()) {
         services_.settle_soon();
     }
-}
-
-// Some of those who are answered: many long answers at once would hold up all
-// other requests of the worker.
-std::list<Conductor::Seat> Conductor::take_portion()
-{
-    std::size_t bytes = 0;
-    auto end = settled_.begin();
-    while (end != settled_.end() && bytes < max_portion) {
-        const auto& answer = (end++)->reply->answer;
-        bytes += answer ? answer->text.size() + answer->reply.size() : 0;
-    }
-
-    std::list<Seat> portion;
-    portion.splice(portion.end(), settled_, settled_.begin(), end);
-    return portion;
 }
 
 void Conductor::tell_texts()
@@ -393,71 +330,6 @@ void Conductor::tell_texts()
     }
 }
 
-// Fills in what the answer says.
-void Conductor::complete(Seat& seat)
-{
-    const auto& reply = *seat.reply;
-    auto& record = seat.record;
-
-    record.cache_status = to_string(seat.status);
-    record.duration_ms = static_cast<int>(services_.now_ms() - seat.since_ms);
-    record.call = reply.call;
-    if (reply.problem) {
-        record.status = "error";
-        record.response_text = "Error: " + reply.problem.detail;
-        record.http_status = reply.problem.status;
-    } else {
-        record.status = reply.hit ? "cached" : "success";
-        record.response_text = reply.answer->text;
-        record.http_status = 200;
-        record.model = reply.answer->model;
-        record.prompt_tokens = reply.answer->prompt_tokens;
-        record.completion_tokens = reply.answer->completion_tokens;
-        record.cached_tokens = reply.answer->cached_tokens;
-        record.reasoning_tokens = reply.answer->reasoning_tokens;
-    }
-    if (!seat.waiter) {
-        record.http_status = client_closed_request;
-    }
-}
-
-// One write for each journal.  A request that cannot be recorded is answered
-// with 503.
-void Conductor::write_records(std::list<Seat>& settled)
-{
-    for (auto& seat : settled) {
-        complete(seat);
-        if (seat.journal != Route::none) {
-            append_line(lines_[seat.journal], seat.record);
-            services_.release(seat.journal, seat.reserved);
-        }
-    }
-
-    for (std::size_t journal = 0; journal < lines_.size(); ++journal) {
-        auto& lines = lines_[journal];
-        if (lines.empty()) {
-            continue;
-        }
-
-        if (!services_.record(journal, lines)) {
-            auto unrecorded =
-                std::make_shared<const Reply>(refusal(unrecordable));
-            for (auto& seat : settled) {
-                if (seat.journal == journal) {
-                    seat.reply = unrecorded;
-                    seat.journal = Route::none;
-                }
-            }
-        }
-        lines.clear();
-    }
-
-    for (auto& seat : settled) {
-        seat.move_on(Seat::Stage::recorded);
-        services_.settled(seat.record, seat.journal != Route::none);
-    }
-}
-
 void Conductor::leave_all()
 {
     for (auto& [id, flight] : flights_) {
@@ -465,9 +337,7 @@ void Conductor::leave_all()
             seat.waiter = nullptr;
         }
     }
-    for (auto& seat : settled_) {
-        seat.waiter = nullptr;
-    }
+    recorder_.leave_all();
 }
 
 void Conductor::close()
@@ -476,13 +346,13 @@ void Conductor::close()
         dismiss(flight, refusal("The server was stopped."));
     }
     flights_.clear();
-    while (!settled_.empty()) {
+    while (!recorder_.empty()) {
         on_settle();
     }
     invariant(in_flight_ == 0, "a question has no answer at the end");
 }
 
-Conductor::Flight* Conductor::find(FlightId id)
+Flight* Conductor::find(FlightId id)
 {
     auto it = flights_.find(id);
     return it == flights_.end() ? nullptr : &it->second;

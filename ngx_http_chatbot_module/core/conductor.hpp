@@ -6,7 +6,6 @@
 #include <functional>
 #include <limits>
 #include <list>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,25 +15,11 @@
 #include "core/cache_control.hpp"
 #include "core/errands.hpp"
 #include "core/exchange.hpp"
-#include "core/record.hpp"
+#include "core/recorder.hpp"
+#include "core/route.hpp"
+#include "core/seat.hpp"
 
 namespace chatbot {
-
-// Where the questions of one location go.  Belongs to the configuration: made
-// once, then only read, and alive as long as the worker process.
-struct Route {
-    static constexpr std::size_t none = Errand::no_cache;
-
-    const ModelSettings* model = nullptr;
-    std::size_t cache = none;    // which of the caches
-    std::size_t journal = none;  // which of the journals
-    int cache_timeout_ms = 250;
-    int cache_valid_s = 3600;
-    bool cache_lock = true;
-    bool cancel_abandoned = false;  // a call whose last waiter left
-
-    bool operator==(const Route&) const = default;
-};
 
 // How a question is asked.
 struct AskOptions {
@@ -43,30 +28,6 @@ struct AskOptions {
     std::vector<Message> history{};
     std::string client{};  // as in ModelCall
     ApiCall api{};
-};
-
-// What a waiter gets.
-struct Reply {
-    // With a problem: what was written before it; null: nothing.
-    std::shared_ptr<const Answer> answer;
-    Problem problem;   // if it is set
-    bool hit = false;  // the answer is the cache's
-    int ttl_s = 0;     // of a hit: how long it stays valid
-    CallReport call;   // of a hit nothing
-};
-
-// Who waits for an answer.
-class Waiter {
-public:
-    // There is more text than before, see Conductor::text().  Only for those
-    // who asked for a stream, always before on_answer().
-    virtual void on_text() = 0;
-
-    // The end.  The conductor no longer knows this waiter when it calls this.
-    virtual void on_answer(const Reply& reply, CacheStatus status) = 0;
-
-protected:
-    ~Waiter() = default;
 };
 
 // The Conductor knows what happens next to each question: ask, record, answer.
@@ -91,11 +52,8 @@ class Conductor {
 public:
     // What the conductor wants done.  Results come back through the on_x()
     // members, never from within these calls.
-    class Services {
+    class Services : public Recorder::Services {
     public:
-        // Monotonic, in milliseconds.
-        virtual std::uint64_t now_ms() = 0;
-
         // on_timer() is to be called at this time (of now_ms()), instead of
         // the time that was set before.
         virtual void set_timer(std::uint64_t when_ms) = 0;
@@ -111,25 +69,10 @@ public:
         // Room in the journal for a record of about so many bytes; false: there
         // is none.  Each reservation is released once.
         virtual bool reserve(std::size_t journal, std::size_t bytes) = 0;
-        virtual void release(std::size_t journal, std::size_t bytes) = 0;
-
-        // Makes whole lines durable; false: none of them is.
-        virtual bool record(std::size_t journal, std::string_view lines) = 0;
-
-        // For statistics: what became of a question, `durable` where its record
-        // is in a journal.
-        virtual void settled(const Record& record, bool durable)
-        {
-            (void)record;
-            (void)durable;
-        }
 
     protected:
         ~Services() = default;
     };
-
-    // Names a waiter's place on its flight, from ask() until on_answer().
-    struct Seat;
 
     Conductor(Services& services, std::size_t journals,
               std::size_t max_in_flight);
@@ -138,9 +81,9 @@ public:
     Conductor(const Conductor&) = delete;
     Conductor& operator=(const Conductor&) = delete;
 
-    // Asks record.request_text.  `key` names equal questions; one that has none
-    // is like no other.  `record` holds what is known by now.  The route
-    // outlives the conductor.
+    // Asks record.request_text.  Questions with the same `key` are equal; one
+    // without a key equals no other.  `record` holds what is known by now.  The
+    // route outlives the conductor.  The seat is valid until on_answer().
     Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
               Record record, AskOptions options = {}) noexcept;
 
@@ -172,8 +115,6 @@ public:
     static constexpr std::size_t answer_room = 16 * 1024;
 
 private:
-    struct Flight;
-
     // What equal questions have in common.
     struct Topic {
         const Route* route;
@@ -202,15 +143,11 @@ private:
     void close_to_joiners(const Flight& flight);
     void land(Flight& flight, Reply reply);
     void dismiss(Flight& flight, Reply reply);
-    void settle(std::list<Seat>& seats, Reply reply);
     void tell_later(Flight& flight);
     void on_end(Flight& flight, FlightEvent& event);
     void wake_at(std::uint64_t when_ms);
     void on_deadline(Flight& flight);
     void tell_texts();
-    [[nodiscard]] std::list<Seat> take_portion();
-    void complete(Seat& seat);
-    void write_records(std::list<Seat>& settled);
     [[nodiscard]] Flight* find(FlightId id);
 
     Services& services_;
@@ -220,8 +157,7 @@ private:
     FlightId last_id_ = 0;
     std::unordered_map<FlightId, Flight> flights_;
     std::unordered_map<Topic, Flight*, TopicHash> open_;  // to join
-    std::vector<std::string> lines_;  // of each journal, while settling
-    std::list<Seat> settled_;         // answered, but not yet recorded
+    Recorder recorder_;
     std::vector<FlightId> told_;      // soon, that there is more text
     std::uint64_t timer_ms_ = never;  // what it is set to
 };

@@ -29,7 +29,7 @@ struct Answer {
     bool complete = false;  // came to a natural end, no refusal: worth keeping
 
     // Of a call of the API (ApiCall): the service's reply as one JSON text, and
-    // the events of its stream (see events.hpp), if it was one.
+    // as the events of a stream (see events.hpp), whichever of them it was.
     std::string reply{};
     std::string events{};
 };
@@ -198,7 +198,7 @@ struct ApiCall {
     explicit operator bool() const { return !model.empty(); }
 };
 
-// A question on its way to a model.
+// A question to a model.
 struct ModelCall {
     FlightId flight = 0;
     const ModelSettings* settings = nullptr;

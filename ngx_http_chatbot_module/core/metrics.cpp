@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <span>
 
+#include "core/exposition.hpp"
 #include "text/invariant.hpp"
 
 namespace chatbot {
@@ -85,20 +86,6 @@ std::uint32_t cells_of(Metrics::Family family)
     return bounds == 0 ? 1 : static_cast<std::uint32_t>(bounds) + 2;
 }
 
-void append_label(std::string& out, std::string_view name,
-                  std::string_view value)
-{
-    out += out.empty() ? "" : ",";
-    out.append(name).append("=\"");
-    for (auto c : value) {
-        if (c == '\\' || c == '"') {
-            out += '\\';
-        }
-        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-    out += '"';
-}
-
 std::string text_of(const Metrics::Labels& labels, bool others)
 {
     std::string text;
@@ -106,55 +93,6 @@ std::string text_of(const Metrics::Labels& labels, bool others)
         append_label(text, name, others ? "other" : value);
     }
     return text;
-}
-
-std::string number(double value)
-{
-    char text[32];
-    std::snprintf(text, sizeof(text), "%.10g", value);
-    return text;
-}
-
-void append_head(std::string& out, std::string_view name, std::string_view help,
-                 std::string_view type)
-{
-    out.append("# HELP ").append(name).append(" ").append(help);
-    out.append("\n# TYPE ").append(name).append(" ").append(type).append("\n");
-}
-
-void append_value(std::string& out, std::string_view name,
-                  std::string_view labels, const std::string& value)
-{
-    out += name;
-    if (!labels.empty()) {
-        out.append("{").append(labels).append("}");
-    }
-    out.append(" ").append(value).append("\n");
-}
-
-using Counts = std::vector<std::uint64_t>;
-
-void append_histogram(std::string& out, const About& about,
-                      const std::string& labels, const Counts& counts)
-{
-    const std::string name = about.name;
-    const auto with_bound = [&](const std::string& bound) {
-        auto all = labels;
-        append_label(all, "le", bound);
-        return all;
-    };
-
-    std::uint64_t n = 0;
-    for (std::size_t i = 0; i < about.bounds.size(); ++i) {
-        n += counts[i];
-        append_value(out, name + "_bucket", with_bound(number(about.bounds[i])),
-                     std::to_string(n));
-    }
-    n += counts[about.bounds.size()];
-    append_value(out, name + "_bucket", with_bound("+Inf"), std::to_string(n));
-    append_value(out, name + "_sum", labels,
-                 number(static_cast<double>(counts.back()) / 1e6));
-    append_value(out, name + "_count", labels, std::to_string(n));
 }
 
 constexpr std::int64_t closed = 1;  // 0: this process has no such breaker
@@ -215,7 +153,7 @@ Metrics::Metrics(void* memory, std::size_t worker, int pid)
     : memory_(*static_cast<Memory*>(memory)),
       worker_(worker % max_workers)
 {
-    // A place that nobody has, or else that of any process: only gauges suffer.
+    // A free place, or else that of another process: then gauges are wrong.
     process_ = static_cast<std::size_t>(pid) % max_processes;
     for (std::size_t i = 0; i < max_processes; ++i) {
         auto at = (process_ + i) % max_processes;
@@ -281,7 +219,7 @@ Metrics::Series Metrics::series(Family family, const Labels& labels)
         return {family, known_[{family, text}] = *cell};
     }
 
-    // What finds no room is counted behind them, and not shown.
+    // If there is no room, it is counted in cells that are never shown.
     const bool is_breaker = family == Family::breakers;
     auto& used = is_breaker ? memory_.breakers_made : memory_.cells_made;
     const auto room = is_breaker ? max_breakers : max_cells;
@@ -345,7 +283,7 @@ std::uint64_t Metrics::sum(std::uint32_t cell) const
 
 void Metrics::write_family(std::string& out, Family family) const
 {
-    std::map<std::string, Counts> all;
+    std::map<std::string, std::vector<std::uint64_t>> all;
     const auto n = cells_of(family);
     for_each(family, [&](const auto& entry) {
         auto& counts = all[entry.labels];
@@ -360,9 +298,10 @@ void Metrics::write_family(std::string& out, Family family) const
                 what.bounds.empty() ? "counter" : "histogram");
     for (const auto& [labels, counts] : all) {
         if (what.bounds.empty()) {
-            append_value(out, what.name, labels, std::to_string(counts[0]));
+            append_value(out, what.name, labels,
+                         static_cast<std::int64_t>(counts[0]));
         } else {
-            append_histogram(out, what, labels, counts);
+            append_histogram(out, what.name, labels, what.bounds, counts);
         }
     }
 }
@@ -423,7 +362,7 @@ void Metrics::write_gauges(std::string& out, std::int64_t now_s,
                  "them.",
                  of(Gauge::journal_failing) == 0);
     append_gauge(out, "chatbot_log_oldest_seconds",
-                 "For how long the oldest of them has waited.",
+                 "For how long the oldest record has waited for PostgreSQL.",
                  now_s - oldest_s);
 }
 
@@ -451,7 +390,7 @@ void Metrics::write_breakers(std::string& out, std::int64_t now_s,
         for (auto [state, n] : states) {
             auto with_state = labels;
             append_label(with_state, "state", state);
-            append_value(out, what.name, with_state, std::to_string(n));
+            append_value(out, what.name, with_state, n);
         }
     }
 }
@@ -467,13 +406,6 @@ void Metrics::write(std::string& out, std::int64_t now_s,
     const auto processes = alive_ones(alive);
     write_gauges(out, now_s, processes);
     write_breakers(out, now_s, processes);
-}
-
-void append_gauge(std::string& out, std::string_view name,
-                  std::string_view help, std::int64_t value)
-{
-    append_head(out, name, help, "gauge");
-    append_value(out, name, "", std::to_string(value));
 }
 
 }  // namespace chatbot

@@ -13,16 +13,15 @@
 namespace chatbot {
 
 // Numbers for Prometheus, in memory that the worker processes share and that
-// outlives them: so they go on over a reload, and a killed worker's stay.
-// (https://prometheus.io/docs/instrumenting/exposition_formats/)
+// outlives them: they go on after a reload, and those of a killed worker stay.
 //
 // There is no lock: each worker adds to cells of its own, which are summed up
 // when they are read.  A series that two workers make at the same time is there
 // twice, and read as one.
 //
 // A series keeps its cells for as long as the memory is there.  So after a
-// reload, series with labels that are configured no more stay as they are, new
-// ones are added, and equal ones go on.
+// reload, equal series go on, new ones are added, and those whose labels are no
+// longer configured stay as they are.
 //
 // Threads:  one thread of each process; any number of processes.  add() and
 //           observe() on any thread.
@@ -122,9 +121,5 @@ private:
     std::size_t process_ = 0;
     std::map<std::pair<Family, std::string>, std::uint32_t> known_;
 };
-
-// Appends a line "name value" with what Prometheus wants to know of it.
-void append_gauge(std::string& out, std::string_view name,
-                  std::string_view help, std::int64_t value);
 
 }  // namespace chatbot

@@ -9,7 +9,6 @@
 #include "core/api_request.hpp"
 #include "nginx/endpoint.hpp"
 #include "nginx/output.hpp"
-#include "openai/events.hpp"
 #include "text/digest.hpp"
 #include "text/json.hpp"
 
@@ -163,16 +162,10 @@ std::string_view body_of(const Answer& answer, bool, std::string&)
     return answer.reply;
 }
 
-std::string_view stream_of(const Answer& answer, std::string& made)
+std::string_view stream_of(const Answer& answer)
 {
-    if (!answer.events.empty()) {
-        return answer.events;
-    }
-    if (answer.reply.empty()) {
-        return answer.text;  // of a flight that failed: its events by then
-    }
-    made = split_reply(answer.reply);
-    return made;
+    // A flight that failed has its events as the text.
+    return answer.reply.empty() ? answer.text : answer.events;
 }
 
 const char* type_of(ngx_uint_t status)

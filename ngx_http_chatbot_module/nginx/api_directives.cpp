@@ -46,20 +46,8 @@ bool read_client(const std::string& line, Client& client)
 
 char* set_protocol(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 {
-    auto& field = field_of<ngx_uint_t>(conf, cmd);
-    if (field != NGX_CONF_UNSET_UINT) {
-        return duplicate;
-    }
-
-    auto value = view(args(cf)[1]);
-    if (value != "chat" && value != "openai") {
-        return fail(cf,
-                    "invalid value \"%V\" in \"chatbot_protocol\": \"chat\" or "
-                    "\"openai\" is expected",
-                    &args(cf)[1]);
-    }
-    field = value == "chat" ? protocol_chat : protocol_openai;
-    return conf_ok;
+    static_assert(protocol_chat == 0 && protocol_openai == 1);
+    return set_word(cf, cmd, conf, "chat", "openai");
 }
 
 char* set_clients(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
@@ -74,9 +62,12 @@ char* set_clients(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
         auto name = std::string(view(file).substr(4));
         auto path = environment(cf, name.c_str());
         if (!path) {
-            return conf_ok;  // nobody is a client
+            return conf_ok;  // there are no clients
         }
-        file = copy(cf->pool, *path);
+        file = pool_copy(cf->pool, *path);
+        if (!file.data) {
+            return conf_error;
+        }
     }
 
     std::string text;
@@ -94,16 +85,17 @@ char* set_clients(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
         }
         Client client;
         if (!read_client(line, client)) {
-            return fail(cf,
-                        "line %d of \"%V\" of \"chatbot_clients\": NAME KEY or "
-                        "NAME sha256:HEX is expected",
-                        number, &args(cf)[1]);
+            return conf_fail(
+                cf,
+                "line %d of \"%V\" of \"chatbot_clients\": NAME KEY or "
+                "NAME sha256:HEX is expected",
+                number, &args(cf)[1]);
         }
         lcf.clients.push_back(std::move(client));
     }
     return lcf.clients.empty()
-               ? fail(cf, "no client in \"%V\" of \"chatbot_clients\"",
-                      &args(cf)[1])
+               ? conf_fail(cf, "no client in \"%V\" of \"chatbot_clients\"",
+                           &args(cf)[1])
                : conf_ok;
 }
 
@@ -112,8 +104,9 @@ char* set_alias(ngx_conf_t* cf, ngx_command_t*, void* conf)
     auto& lcf = *static_cast<LocConf*>(static_cast<LocConfBase*>(conf));
     for (int i : {1, 2}) {
         if (!valid_model(view(args(cf)[i]))) {
-            return fail(cf, "invalid name \"%V\" in \"chatbot_model_alias\"",
-                        &args(cf)[i]);
+            return conf_fail(cf,
+                             "invalid name \"%V\" in \"chatbot_model_alias\"",
+                             &args(cf)[i]);
         }
     }
     lcf.aliases.emplace_back(view(args(cf)[1]), view(args(cf)[2]));

@@ -99,7 +99,7 @@ std::string_view body_of(const Answer& answer, bool hit, std::string& made)
     return made;
 }
 
-std::string_view stream_of(const Answer& answer, std::string&)
+std::string_view stream_of(const Answer& answer)
 {
     return answer.text;
 }

@@ -45,7 +45,7 @@ struct MainConfBase {
     ngx_flag_t journal_set;   // by directive
     time_t log_retention;     // 0: off
     ngx_int_t request_id;     // index of $request_id
-    ngx_shm_zone_t* metrics;  // null: nobody asks for them
+    ngx_shm_zone_t* metrics;  // null: no location has "chatbot_metrics"
 };
 
 struct MainConf : MainConfBase {
@@ -162,7 +162,7 @@ struct LocConf : LocConfBase {
 }
 
 // A copy in the pool; data is null if there is no memory.
-[[nodiscard]] ngx_str_t copy(ngx_pool_t* pool, std::string_view text);
+[[nodiscard]] ngx_str_t pool_copy(ngx_pool_t* pool, std::string_view text);
 
 // What setters of directives return: an error is one that was logged.
 inline char* const conf_ok = nullptr;
@@ -170,7 +170,7 @@ inline char* const conf_error = reinterpret_cast<char*>(-1);
 
 // Logs why a directive is wrong.  Only for values that are no secrets.
 template <class... Args>
-char* fail(ngx_conf_t* cf, const char* format, Args... args)
+char* conf_fail(ngx_conf_t* cf, const char* format, Args... args)
 {
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, format, args...);
     return conf_error;
@@ -186,7 +186,7 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf);
 char* find_database(ngx_conf_t* cf, const LocConf& lcf, std::string& conninfo);
 
 // The content handler (request.cpp).
-ngx_int_t handler(ngx_http_request_t* r) noexcept;
+ngx_int_t content_handler(ngx_http_request_t* r) noexcept;
 
 // Of the chatbot location that a request is for, as far as that can be told:
 // some errors, such as 414, are nginx's before it has found a location.  Null

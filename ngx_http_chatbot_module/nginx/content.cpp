@@ -34,8 +34,8 @@ char* check_content(ngx_conf_t* cf, const LocConf& lcf)
         return conf_ok;
     }
     AtDirective at(cf, lcf.content_set_by);
-    return fail(cf, "\"%V\" in a location that serves something else, too",
-                &lcf.content_set_by.name);
+    return conf_fail(cf, "\"%V\" in a location that serves something else, too",
+                     &lcf.content_set_by.name);
 }
 
 AtDirective::AtDirective(ngx_conf_t* cf, const Directive& directive)

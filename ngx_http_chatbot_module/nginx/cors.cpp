@@ -131,7 +131,7 @@ char* set_cors(ngx_conf_t* cf, ngx_command_t*, void* conf)
         } else if (is_origin(value)) {
             cors->origins.emplace_back(value);
         } else {
-            return fail(
+            return conf_fail(
                 cf,
                 "invalid origin \"%V\" in \"chatbot_cors\": an origin as "
                 "a browser sends it is expected, such as "

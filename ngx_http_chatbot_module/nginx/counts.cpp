@@ -207,7 +207,7 @@ void init_counts(const MainConf& conf)
     }
 }
 
-void count(const Record& record, bool durable)
+void count_question(const Record& record, bool durable)
 {
     auto all = metrics();
     if (!all) {
@@ -234,7 +234,7 @@ void count(const Record& record, bool durable)
     }
 }
 
-void count(const Change& change)
+void count_change(const Change& change)
 {
     auto all = metrics();
     if (!all) {

@@ -62,7 +62,16 @@ char* check_libpq_environment(ngx_conf_t* cf)
     return fail_environment(cf, "PG...", wrong);
 }
 
-// Fails because of `wrong`, in the variables of the old service.
+// Tries a conninfo.  `wrong` is set to why libpq cannot use it, unless a
+// variable that libpq itself reads is at fault: that error is logged here.
+char* check_conninfo(ngx_conf_t* cf, const std::string& conninfo,
+                     std::string& wrong)
+{
+    wrong = wrong_conninfo(conninfo);
+    return wrong.empty() ? conf_ok : check_libpq_environment(cf);
+}
+
+// Logs that a variable of the old service is wrong.
 char* fail_parts(ngx_conf_t* cf, const std::string& wrong)
 {
     const bool is_port = wrong.starts_with("invalid port");
@@ -83,18 +92,16 @@ char* set_postgres(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
         return conf_ok;
     }
     if (conninfo.len == 0) {
-        conninfo = copy(cf->pool, environment_only);
+        conninfo = pool_copy(cf->pool, environment_only);
     }
 
-    auto wrong = wrong_conninfo(std::string(view(conninfo)));
-    if (wrong.empty()) {
-        return conf_ok;
-    }
-    if (auto rv = check_libpq_environment(cf); rv != conf_ok) {
+    std::string wrong;
+    if (auto rv = check_conninfo(cf, std::string(view(conninfo)), wrong);
+        rv != conf_ok || wrong.empty()) {
         return rv;
     }
-    return fail(cf, "invalid connection string in \"%V\": %s", &args(cf)[0],
-                wrong.c_str());
+    return conf_fail(cf, "invalid connection string in \"%V\": %s",
+                     &args(cf)[0], wrong.c_str());
 }
 
 char* find_database(ngx_conf_t* cf, const LocConf& lcf, std::string& conninfo)
@@ -122,11 +129,9 @@ char* find_database(ngx_conf_t* cf, const LocConf& lcf, std::string& conninfo)
         conninfo.clear();
         return conf_ok;
     }
-    auto wrong = wrong_conninfo(conninfo);
-    if (wrong.empty()) {
-        return conf_ok;
-    }
-    if (auto rv = check_libpq_environment(cf); rv != conf_ok) {
+    std::string wrong;
+    if (auto rv = check_conninfo(cf, conninfo, wrong);
+        rv != conf_ok || wrong.empty()) {
         return rv;
     }
     return url ? fail_environment(cf, "DATABASE_URL", wrong)

@@ -50,8 +50,8 @@ char* set_table(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
     auto& name = static_cast<LocConfBase*>(conf)->log_table;
     return valid_table(view(name))
                ? conf_ok
-               : fail(cf, "invalid name \"%V\" in \"chatbot_log_table\"",
-                      &name);
+               : conf_fail(cf, "invalid name \"%V\" in \"chatbot_log_table\"",
+                           &name);
 }
 
 constexpr Setter set_size = set_number<size_t, ngx_conf_set_size_slot, 1>;
@@ -82,8 +82,8 @@ char* set_refused(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
         }
     }
     return right ? conf_ok
-                 : fail(cf, "invalid value \"%V\" in \"%V\"",
-                        &args(cf)[cf->args->nelts - 1], &args(cf)[0]);
+                 : conf_fail(cf, "invalid value \"%V\" in \"%V\"",
+                             &args(cf)[cf->args->nelts - 1], &args(cf)[0]);
 }
 
 char* set_retention(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
@@ -126,8 +126,8 @@ char* set_certificates(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
     }
     return has_certificates(field)
                ? conf_ok
-               : fail(cf, "no certificate in file \"%V\" of \"%V\"", &field,
-                      &args(cf)[0]);
+               : conf_fail(cf, "no certificate in file \"%V\" of \"%V\"",
+                           &field, &args(cf)[0]);
 }
 
 char* set_thread_pool(ngx_conf_t* cf, ngx_command_t*, void* conf)
@@ -153,25 +153,26 @@ char* set_journal(ngx_conf_t* cf, ngx_command_t*, void* conf)
     if (view(dir) == "off") {
         return cf->args->nelts == 2
                    ? conf_ok
-                   : fail(cf, "\"chatbot_log_journal off\" takes no parameter");
+                   : conf_fail(
+                         cf, "\"chatbot_log_journal off\" takes no parameter");
     }
 
     if (cf->args->nelts == 3) {
         auto size = args(cf)[2];
         if (!view(size).starts_with("max_size=")) {
-            return fail(cf,
-                        "invalid parameter \"%V\" of "
-                        "\"chatbot_log_journal\"",
-                        &size);
+            return conf_fail(cf,
+                             "invalid parameter \"%V\" of "
+                             "\"chatbot_log_journal\"",
+                             &size);
         }
         size.data += 9;
         size.len -= 9;
         mcf->journal_max_size = ngx_parse_offset(&size);
         if (mcf->journal_max_size < 64 * 1024) {
-            return fail(cf,
-                        "invalid max_size \"%V\" of "
-                        "\"chatbot_log_journal\": at least 64k",
-                        &size);
+            return conf_fail(cf,
+                             "invalid max_size \"%V\" of "
+                             "\"chatbot_log_journal\": at least 64k",
+                             &size);
         }
     }
 
@@ -179,7 +180,7 @@ char* set_journal(ngx_conf_t* cf, ngx_command_t*, void* conf)
         return rv;
     }
     if (dir.len == 0) {
-        return fail(cf, "no directory in \"chatbot_log_journal\"");
+        return conf_fail(cf, "no directory in \"chatbot_log_journal\"");
     }
     mcf->journal = journal_path(cf, dir);
     return mcf->journal ? conf_ok : conf_error;
@@ -198,7 +199,7 @@ try {
     }
     return set(cf, cmd, conf);
 } catch (const std::exception& e) {
-    return fail(cf, "\"%V\": %s", &args(cf)[0], e.what());
+    return conf_fail(cf, "\"%V\": %s", &args(cf)[0], e.what());
 }
 
 constexpr ngx_command_t loc_command(ngx_str_t name, ngx_uint_t takes,

@@ -51,11 +51,11 @@ struct Endpoint {
     // is no other's.
     std::optional<Key> (*key)(const LocConf& lcf, const Wanted& wanted);
 
-    // The body of a whole answer; what a stream of it is made of.  Either is
-    // what the answer holds, or is made and put into `made`.
+    // The body of a whole answer, which the answer holds, or which is made and
+    // put into `made`; what a stream of it is made of.
     std::string_view (*body_of)(const Answer& answer, bool hit,
                                 std::string& made);
-    std::string_view (*stream_of)(const Answer& answer, std::string& made);
+    std::string_view (*stream_of)(const Answer& answer);
 
     // The body of an error, its type, and the headers that belong to it.
     const char* error_type;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "core/exposition.hpp"
 #include "nginx/content.hpp"
 #include "nginx/output.hpp"
 #include "nginx/request.hpp"
@@ -69,7 +70,7 @@ void append_journal(std::string& out, const MainConf& conf)
                  "What the journal takes on the disk.",
                  static_cast<std::int64_t>(usage.disk));
     append_gauge(out, "chatbot_journal_max_bytes",
-                 "What it may take: chatbot_log_journal max_size.",
+                 "What it may take: max_size of chatbot_log_journal.",
                  conf.journal_max_size);
 
     const auto shipped =

@@ -12,23 +12,23 @@
 
 namespace chatbot {
 
-// What this worker process counts for "chatbot_metrics"; null if nobody asks
-// for it.  Event loop only.
+// What this worker process counts for "chatbot_metrics"; null if no location
+// has that directive.  Event loop only.
 [[nodiscard]] Metrics* metrics();
 
 // The names that labels may have (counts.cpp).
 void init_counts(const MainConf& conf);
 
-// What became of a question, see Conductor::Services::settled().
-void count(const Record& record, bool durable);
+// What became of a question, see Recorder::Services::settled().
+void count_question(const Record& record, bool durable);
 
 // A state that has changed.
-void count(const Change& change);
+void count_change(const Change& change);
 
 // Records that PostgreSQL has taken, and those that were set aside.
 void count_rows(std::string_view shipped, std::string_view rejected);
 
-// Counts how long lookups took, on any thread; empty if nobody asks for it.
+// Counts how long lookups took, on any thread; empty without metrics.
 [[nodiscard]] std::function<void(std::chrono::microseconds)> round_trips();
 
 // One stream to a client more, or less.

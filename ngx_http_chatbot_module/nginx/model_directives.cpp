@@ -33,12 +33,12 @@ char* add_model(ngx_conf_t* cf, ngx_array_t& models, std::string_view name)
     if (!model) {
         return conf_error;
     }
-    *model = copy(cf->pool, name);
+    *model = pool_copy(cf->pool, name);
     if (!model->data) {
         return conf_error;
     }
     if (!valid_model(name)) {
-        return fail(cf, "invalid name \"%V\" in \"chatbot_model\"", model);
+        return conf_fail(cf, "invalid name \"%V\" in \"chatbot_model\"", model);
     }
     return conf_ok;
 }
@@ -74,12 +74,12 @@ char* check_param(ngx_conf_t* cf, const LocConfBase& lcf, const Param& param)
     for (auto ours :
          {"", "model", "messages", "stream", "stream_options", "n"}) {
         if (view(name) == ours) {
-            return fail(cf, "\"chatbot_param\" cannot set \"%V\"", &name);
+            return conf_fail(cf, "\"chatbot_param\" cannot set \"%V\"", &name);
         }
     }
     if (!is_utf8(view(name)) || !is_utf8(view(param.json)) ||
         !is_utf8(view(param.model))) {
-        return fail(cf, "\"chatbot_param\" is not UTF-8");
+        return conf_fail(cf, "\"chatbot_param\" is not UTF-8");
     }
 
     auto set = static_cast<const Param*>(lcf.params->elts);
@@ -87,7 +87,7 @@ char* check_param(ngx_conf_t* cf, const LocConfBase& lcf, const Param& param)
             return view(other.name) == view(name) &&
                    view(other.model) == view(param.model);
         })) {
-        return fail(cf, "duplicate \"chatbot_param\" \"%V\"", &name);
+        return conf_fail(cf, "duplicate \"chatbot_param\" \"%V\"", &name);
     }
     return conf_ok;
 }
@@ -98,24 +98,6 @@ bool is_header_name(std::string_view name)
            std::all_of(name.begin(), name.end(), [](unsigned char c) {
                return std::isalnum(c) || c == '-' || c == '_';
            });
-}
-
-// Sets one of two words, as 0 or 1.
-char* set_word(ngx_conf_t* cf, ngx_command_t* cmd, void* conf, const char* zero,
-               const char* one)
-{
-    auto& field = field_of<ngx_uint_t>(conf, cmd);
-    if (field != NGX_CONF_UNSET_UINT) {
-        return duplicate;
-    }
-
-    auto value = view(args(cf)[1]);
-    if (value != zero && value != one) {
-        return fail(cf, "invalid value \"%V\" of \"%V\": \"%s\" or \"%s\"",
-                    &args(cf)[1], &args(cf)[0], zero, one);
-    }
-    field = value == one;
-    return conf_ok;
 }
 
 }  // namespace
@@ -130,8 +112,8 @@ char* set_key(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
     auto& key = static_cast<LocConfBase*>(conf)->api_key;
     return key.len != 0 || args(cf)[1].len == 0
                ? conf_ok
-               : fail(cf, "no key in \"%V\" of \"chatbot_api_key\"",
-                      &args(cf)[1]);
+               : conf_fail(cf, "no key in \"%V\" of \"chatbot_api_key\"",
+                           &args(cf)[1]);
 }
 
 char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
@@ -142,14 +124,14 @@ char* set_pass(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 
     auto& url = static_cast<LocConfBase*>(conf)->pass;
     if (!is_upstream_name(view(url))) {
-        url = copy(cf->pool, base_url(view(url)));
+        url = pool_copy(cf->pool, base_url(view(url)));
         if (!url.data) {
             return conf_error;
         }
     }
 
     set_content(cf, *static_cast<LocConf*>(static_cast<LocConfBase*>(conf)),
-                handler);
+                content_handler);
     return conf_ok;
 }
 
@@ -194,10 +176,11 @@ char* set_param(ngx_conf_t* cf, ngx_command_t*, void* conf)
     if (cf->args->nelts == 4 &&
         (!take_parameter(args(cf)[3], "model=", param.model) ||
          param.model.len == 0)) {
-        return fail(cf,
-                    "invalid parameter \"%V\" of \"chatbot_param\": model=NAME "
-                    "is expected",
-                    &args(cf)[3]);
+        return conf_fail(
+            cf,
+            "invalid parameter \"%V\" of \"chatbot_param\": model=NAME "
+            "is expected",
+            &args(cf)[3]);
     }
     if (auto rv = resolve_value(cf, param.json); rv != conf_ok) {
         return rv;
@@ -208,14 +191,14 @@ char* set_param(ngx_conf_t* cf, ngx_command_t*, void* conf)
 
     auto json = param_value(view(param.json));
     if (!json) {
-        return fail(
+        return conf_fail(
             cf,
             "invalid value \"%V\" of \"%V\" in \"chatbot_param\": JSON is "
             "expected, such as 1, 0.5, true, \"text\", [1, 2], "
             "or a plain word",
             &param.json, &param.name);
     }
-    param.json = copy(cf->pool, *json);
+    param.json = pool_copy(cf->pool, *json);
 
     auto added = static_cast<Param*>(ngx_array_push(lcf->params));
     if (!added || !param.json.data) {
@@ -244,19 +227,21 @@ char* set_header(ngx_conf_t* cf, ngx_command_t*, void* conf)
     for (auto ours : {"content-type", "content-length", "host",
                       "transfer-encoding", "accept-encoding", "expect"}) {
         if (curl_strequal(std::string(view(name)).c_str(), ours)) {
-            return fail(cf, "\"chatbot_set_header\" cannot set \"%V\"", &name);
+            return conf_fail(cf, "\"chatbot_set_header\" cannot set \"%V\"",
+                             &name);
         }
     }
     if (!is_header_name(view(name))) {
-        return fail(cf, "invalid name \"%V\" in \"chatbot_set_header\"", &name);
+        return conf_fail(cf, "invalid name \"%V\" in \"chatbot_set_header\"",
+                         &name);
     }
     auto text = view(value);
     if (std::any_of(text.begin(), text.end(),
                     [](unsigned char c) { return c < ' ' && c != '\t'; })) {
-        return fail(cf,
-                    "a control character in the value of \"%V\" in "
-                    "\"chatbot_set_header\"",
-                    &name);
+        return conf_fail(cf,
+                         "a control character in the value of \"%V\" in "
+                         "\"chatbot_set_header\"",
+                         &name);
     }
 
     auto header = static_cast<ngx_keyval_t*>(ngx_array_push(lcf->headers));

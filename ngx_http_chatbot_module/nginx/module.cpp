@@ -122,86 +122,97 @@ void inherit(T*& value, T* parent)
     }
 }
 
+// An "if" or "limit_except" within a chatbot location is one, too, unless it
+// has another handler.
+void inherit_content(ngx_conf_t* cf, LocConf& conf, const LocConf& prev)
+{
+    auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
+        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    if (conf.pass.data || !clcf->noname || clcf->handler) {
+        return;
+    }
+
+    conf.pass = prev.pass;
+    conf.content_set_by = prev.content_set_by;
+    if (conf.pass.data && clcf->lmt_excpt) {
+        clcf->handler = content_handler;
+    }
+}
+
+// What stays unset if it is set nowhere: then the environment decides.
+void inherit_settings(LocConf& conf, const LocConf& prev)
+{
+    inherit(conf.api_key, prev.api_key);
+    inherit(conf.redis, prev.redis);
+    inherit(conf.postgres, prev.postgres);
+    inherit(conf.models, prev.models);
+    inherit(conf.params, prev.params);
+    inherit(conf.headers, prev.headers);
+    inherit(conf.proxy, prev.proxy);
+    inherit(conf.query, prev.query);
+    inherit(conf.cache_key, prev.cache_key);
+    inherit(conf.safety_identifier, prev.safety_identifier);
+    inherit(conf.clients_file, prev.clients_file);
+    conf.clients = conf.clients.empty() ? prev.clients : conf.clients;
+    conf.cors = conf.cors ? conf.cors : prev.cors;
+    conf.aliases = conf.aliases.empty() ? prev.aliases : conf.aliases;
+}
+
+void merge_values(LocConfBase& conf, const LocConfBase& prev)
+{
+    ngx_conf_merge_uint_value(conf.protocol, prev.protocol, protocol_chat);
+    ngx_conf_merge_str_value(conf.system_prompt, prev.system_prompt,
+                             "You are a helpful assistant.");
+    ngx_conf_merge_size_value(conf.query_max_size, prev.query_max_size,
+                              16 * 1024);
+    ngx_conf_merge_size_value(conf.answer_max_size, prev.answer_max_size,
+                              1024 * 1024);
+    ngx_conf_merge_value(conf.history, prev.history, 20);
+    ngx_conf_merge_size_value(conf.history_max_size, prev.history_max_size,
+                              64 * 1024);
+    ngx_conf_merge_uint_value(conf.upstream_stream, prev.upstream_stream,
+                              stream_always);
+    ngx_conf_merge_uint_value(conf.abandoned, prev.abandoned, abandoned_finish);
+    ngx_conf_merge_msec_value(conf.heartbeat, prev.heartbeat, 15000);
+    ngx_conf_merge_msec_value(conf.connect_timeout, prev.connect_timeout, 5000);
+    ngx_conf_merge_msec_value(conf.read_timeout, prev.read_timeout, 120000);
+    ngx_conf_merge_msec_value(conf.timeout, prev.timeout, 300000);
+    ngx_conf_merge_value(conf.retries, prev.retries, 2);
+    ngx_conf_merge_value(conf.ssl_verify, prev.ssl_verify, 1);
+    ngx_conf_merge_str_value(conf.ssl_trusted_certificate,
+                             prev.ssl_trusted_certificate, "");
+    ngx_conf_merge_msec_value(conf.redis_timeout, prev.redis_timeout, 250);
+    ngx_conf_merge_sec_value(conf.cache_valid, prev.cache_valid, 3600);
+    ngx_conf_merge_value(conf.cache_lock, prev.cache_lock, 1);
+    ngx_conf_merge_value(conf.cache_control, prev.cache_control, 0);
+    ngx_conf_merge_value(conf.log_refused, prev.log_refused, 0);
+    ngx_conf_merge_str_value(conf.log_table, prev.log_table, "request_logs");
+}
+
 char* merge_loc_conf(ngx_conf_t* cf, void* parent, void* child)
 try {
-    auto prev = static_cast<LocConfBase*>(parent);
-    auto conf = static_cast<LocConfBase*>(child);
+    const auto& prev =
+        *static_cast<LocConf*>(static_cast<LocConfBase*>(parent));
+    auto& conf = *static_cast<LocConf*>(static_cast<LocConfBase*>(child));
     auto clcf = static_cast<ngx_http_core_loc_conf_t*>(
         ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
 
-    auto& own = *static_cast<LocConf*>(conf);
-    const auto& outer = *static_cast<LocConf*>(prev);
-
-    if (auto rv = check_content(cf, own); rv != conf_ok) {
+    if (auto rv = check_content(cf, conf); rv != conf_ok) {
         return rv;
     }
+    inherit_content(cf, conf, prev);
+    inherit_settings(conf, prev);
+    merge_values(conf, prev);
 
-    // An "if" or "limit_except" within a chatbot location is one, too, unless
-    // it is told to do something else.
-    if (!conf->pass.data && clcf->noname && !clcf->handler) {
-        conf->pass = prev->pass;
-        own.content_set_by = outer.content_set_by;
-        if (conf->pass.data && clcf->lmt_excpt) {
-            clcf->handler = handler;
-        }
-    }
-
-    // Left unset if set nowhere: the environment decides.
-    inherit(conf->api_key, prev->api_key);
-    inherit(conf->redis, prev->redis);
-    inherit(conf->postgres, prev->postgres);
-    inherit(conf->models, prev->models);
-    inherit(conf->params, prev->params);
-    inherit(conf->headers, prev->headers);
-    inherit(conf->proxy, prev->proxy);
-    inherit(conf->query, prev->query);
-    inherit(conf->cache_key, prev->cache_key);
-    inherit(conf->safety_identifier, prev->safety_identifier);
-
-    inherit(conf->clients_file, prev->clients_file);
-    own.clients = own.clients.empty() ? outer.clients : own.clients;
-    own.cors = own.cors ? own.cors : outer.cors;
-    own.aliases = own.aliases.empty() ? outer.aliases : own.aliases;
-
-    ngx_conf_merge_uint_value(conf->protocol, prev->protocol, protocol_chat);
-    ngx_conf_merge_str_value(conf->system_prompt, prev->system_prompt,
-                             "You are a helpful assistant.");
-    ngx_conf_merge_size_value(conf->query_max_size, prev->query_max_size,
-                              16 * 1024);
-    ngx_conf_merge_size_value(conf->answer_max_size, prev->answer_max_size,
-                              1024 * 1024);
-    ngx_conf_merge_value(conf->history, prev->history, 20);
-    ngx_conf_merge_size_value(conf->history_max_size, prev->history_max_size,
-                              64 * 1024);
-    ngx_conf_merge_uint_value(conf->upstream_stream, prev->upstream_stream,
-                              stream_always);
-    ngx_conf_merge_uint_value(conf->abandoned, prev->abandoned,
-                              abandoned_finish);
-    ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15000);
-    ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
-                              5000);
-    ngx_conf_merge_msec_value(conf->read_timeout, prev->read_timeout, 120000);
-    ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 300000);
-    ngx_conf_merge_value(conf->retries, prev->retries, 2);
-    ngx_conf_merge_value(conf->ssl_verify, prev->ssl_verify, 1);
-    ngx_conf_merge_str_value(conf->ssl_trusted_certificate,
-                             prev->ssl_trusted_certificate, "");
-    ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 250);
-    ngx_conf_merge_sec_value(conf->cache_valid, prev->cache_valid, 3600);
-    ngx_conf_merge_value(conf->cache_lock, prev->cache_lock, 1);
-    ngx_conf_merge_value(conf->cache_control, prev->cache_control, 0);
-    ngx_conf_merge_value(conf->log_refused, prev->log_refused, 0);
-    ngx_conf_merge_str_value(conf->log_table, prev->log_table, "request_logs");
-
-    tell_server(cf, clcf, conf->pass.data ? &own : nullptr);
-    if (!conf->pass.data) {
+    tell_server(cf, clcf, conf.pass.data ? &conf : nullptr);
+    if (!conf.pass.data) {
         return conf_ok;
     }
 
-    AtDirective at(cf, own.content_set_by);
-    return make_route(cf, own);
+    AtDirective at(cf, conf.content_set_by);
+    return make_route(cf, conf);
 } catch (const std::exception& e) {
-    return fail(cf, "chatbot: %s", e.what());
+    return conf_fail(cf, "chatbot: %s", e.what());
 }
 
 ngx_int_t preconfiguration(ngx_conf_t* cf)
@@ -290,7 +301,7 @@ LocConf* loc_conf(ngx_http_request_t* r)
         ngx_http_get_module_loc_conf(r, ngx_http_chatbot_module)));
 }
 
-ngx_str_t copy(ngx_pool_t* pool, std::string_view text)
+ngx_str_t pool_copy(ngx_pool_t* pool, std::string_view text)
 {
     auto data = static_cast<u_char*>(ngx_pnalloc(pool, text.size() + 1));
     if (data) {

@@ -43,7 +43,7 @@ std::string_view find_header(const ngx_http_request_t* r,
 
 ngx_int_t set_content_type(ngx_http_request_t* r, std::string_view type)
 {
-    auto content_type = copy(r->pool, type);
+    auto content_type = pool_copy(r->pool, type);
     if (!content_type.data) {
         return NGX_ERROR;
     }
@@ -71,7 +71,7 @@ ngx_chain_t* make_body(ngx_http_request_t* r, std::string_view type,
 {
     auto chain = ngx_alloc_chain_link(r->pool);
     auto buf = static_cast<ngx_buf_t*>(ngx_calloc_buf(r->pool));
-    auto data = copy(r->pool, text);
+    auto data = pool_copy(r->pool, text);
     if (!chain || !buf || !data.data || set_content_type(r, type) != NGX_OK) {
         return nullptr;
     }
@@ -112,7 +112,7 @@ ngx_int_t add_header(ngx_http_request_t* r, const char* name,
     header->hash = 1;
     header->key = {ngx_strlen(name),
                    reinterpret_cast<u_char*>(const_cast<char*>(name))};
-    header->value = copy(r->pool, value);
+    header->value = pool_copy(r->pool, value);
     return header->value.data ? NGX_OK : NGX_ERROR;
 }
 

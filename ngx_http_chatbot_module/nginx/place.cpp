@@ -6,8 +6,8 @@ namespace chatbot {
 
 namespace {
 
-// The URI as it came, with whatever follows it in HTTP/1.  Of a request line
-// that is too long nginx knows no end, and before 1.25.4 its pointers are wild.
+// The URI as it came, with whatever follows it in HTTP/1.  For a request line
+// that is too long nginx sets no end; before 1.25.4 its pointers are invalid.
 std::string_view raw_uri(const ngx_http_request_t* r)
 {
     auto start = r->uri_start;

@@ -8,8 +8,8 @@
 
 // A filter that makes errors in chatbot locations what their clients
 // understand, application/problem+json (RFC 9457) or OpenAI's form: the
-// module's and nginx's own alike.  It stands behind nginx's error_page, so an
-// administrator's page wins.
+// module's and nginx's own alike.  It runs after nginx's error_page, so a page
+// that an administrator has configured takes precedence.
 
 namespace chatbot {
 
@@ -29,7 +29,7 @@ constexpr Text texts[] = {
     {400, "Bad Request", "The request is not valid."},
     {401, "Unauthorized", "Authentication is required."},
     {403, "Forbidden", "Access is denied."},
-    {404, "Not Found", "There is nothing here."},
+    {404, "Not Found", "There is no such resource."},
     {405, "Method Not Allowed",
      "The Allow header names the methods that may be used."},
     {408, "Request Timeout", "The request took too long to arrive."},
@@ -41,10 +41,11 @@ constexpr Text texts[] = {
     {422, "Unprocessable Content", "The request cannot be processed."},
     {429, "Too Many Requests", "Too many requests, try again later."},
     {431, "Request Header Fields Too Large", "The headers are too large."},
-    {500, "Internal Server Error", "Something went wrong."},
+    {500, "Internal Server Error", "The server failed to handle the request."},
     {501, "Not Implemented", "The transfer encoding is unknown."},
     {502, "Bad Gateway", "The model failed."},
-    {503, "Service Unavailable", "Try again later."},
+    {503, "Service Unavailable",
+     "The service is not available, try again later."},
     {504, "Gateway Timeout", "The model did not answer in time."},
     {505, "HTTP Version Not Supported", "This version of HTTP is not known."},
     {400, "Error", "The request failed."},  // any other

@@ -49,7 +49,7 @@ ngx_int_t refuse(ngx_http_request_t* r, Problem problem)
 
 }  // namespace
 
-ngx_int_t handler(ngx_http_request_t* r) noexcept
+ngx_int_t content_handler(ngx_http_request_t* r) noexcept
 try {
     if (auto status = endpoint_of(*loc_conf(r)).refuse(r)) {
         return static_cast<ngx_int_t>(status);
@@ -318,11 +318,8 @@ std::string_view Request::text()
     if (seat_) {
         return Conductor::text(seat_);
     }
-    if (!answer_) {
-        return {};
-    }
-    return made_.empty() ? endpoint_of(*loc_conf(r_)).stream_of(*answer_, made_)
-                         : made_;
+    return answer_ ? endpoint_of(*loc_conf(r_)).stream_of(*answer_)
+                   : std::string_view();
 }
 
 void Request::on_heartbeat()

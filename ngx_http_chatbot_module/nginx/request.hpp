@@ -73,12 +73,11 @@ private:
     [[nodiscard]] ngx_int_t send(ngx_uint_t status, std::string_view json);
 
     ngx_http_request_t* const r_;
-    Conductor::Seat* seat_ = nullptr;
+    Seat* seat_ = nullptr;
     std::unique_ptr<Stream> stream_;  // null: the answer is sent whole
     std::optional<Event> heartbeat_;
     ngx_msec_t sent_ms_ = 0;                // when the stream last moved
     std::shared_ptr<const Answer> answer_;  // of a stream, once it is whole
-    std::string made_;                      // of it, see Endpoint::stream_of
 };
 
 // The context of a request; null if it has none.
@@ -112,9 +111,9 @@ private:
 }
 
 // To the conductor of this worker process (worker.cpp).
-Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, AskOptions options);
-void leave(Conductor::Seat* seat);
+Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
+          Record record, AskOptions options);
+void leave(Seat* seat);
 
 [[nodiscard]] AnswerNames& answer_names();
 

@@ -9,8 +9,8 @@
 #include "nginx/upstream.hpp"
 #include "nginx/value.hpp"
 
-// What becomes of a location's directives, and of the environment where they
-// are silent: settings for the clients, and a route to them.
+// Makes settings and a route of a location's directives, and of the environment
+// where a directive is not set.
 
 namespace chatbot {
 
@@ -56,8 +56,8 @@ std::vector<ModelParam> params(const LocConf& lcf, bool default_models)
         }
     }
 
-    // It thinks if it is not told, which costs seconds and money, and refuses a
-    // temperature then.
+    // By default this model reasons, which costs seconds and money, and then it
+    // refuses a temperature.
     const bool told = std::any_of(all.begin(), all.end(), [](auto& param) {
         return param.name == "reasoning_effort" &&
                (param.model.empty() || param.model == default_model);
@@ -246,6 +246,46 @@ void note_names(const LocConf& lcf, const ModelSettings& model,
     }
 }
 
+// `is_new`: no location before has the same model.
+void warn_of_keys(ngx_conf_t* cf, const LocConf& lcf,
+                  const ModelSettings& model, bool is_new)
+{
+    if (model.api_key.empty() && !lcf.api_key.data && is_new) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "no \"chatbot_api_key\" and no OPENAI_API_KEY in "
+                           "the environment: the model is asked without a key");
+    }
+    // "docker run --env-file" keeps the quotes of a .env.
+    const auto& key = model.api_key;
+    if ((key.starts_with('"') || key.starts_with('\'')) && is_new) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "the API key starts with a quote, which is sent as "
+                           "part of it");
+    }
+    if (lcf.protocol == protocol_openai && !lcf.clients_file.data) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "no \"chatbot_clients\" in a location with "
+                           "\"chatbot_protocol openai\": any client that can "
+                           "reach it may ask at the expense of the key's "
+                           "owner");
+    }
+}
+
+// What the key of a question depends on besides the question.
+std::string key_suffix(const LocConf& lcf, const ModelSettings& model)
+{
+    std::string params;
+    for (const auto& [name, value, only] : model.params) {
+        params += only.empty() ? hex(digest({name, value}))
+                               : hex(digest({name, value, only}));
+    }
+    std::string names;
+    for (const auto& name : model.models) {
+        names += hex(digest({name}));
+    }
+    return hex(digest({names, model.system_prompt, params, view(lcf.pass)}));
+}
+
 }  // namespace
 
 char* make_route(ngx_conf_t* cf, LocConf& lcf)
@@ -265,26 +305,16 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
         return rv;
     }
     if (!mcf->journal && !target.conninfo.empty()) {
-        return fail(cf,
-                    "PostgreSQL is fed from the journal: with "
-                    "\"chatbot_log_journal off\" set "
-                    "\"chatbot_postgres off\" too");
-    }
-    note_names(lcf, model, mcf->model_names);
-    auto known = mcf->models.size();
-    auto index = index_of(mcf->models, model);
-    if (model.api_key.empty() && !lcf.api_key.data && index == known) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "no \"chatbot_api_key\" and no OPENAI_API_KEY in "
-                           "the environment: the model is asked without a key");
+        return conf_fail(cf,
+                         "PostgreSQL is fed from the journal: with "
+                         "\"chatbot_log_journal off\" set "
+                         "\"chatbot_postgres off\" too");
     }
 
-    if (lcf.protocol == protocol_openai && !lcf.clients_file.data) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "no \"chatbot_clients\" in a location with "
-                           "\"chatbot_protocol openai\": whoever reaches it "
-                           "may spend the key's money");
-    }
+    const auto known = mcf->models.size();
+    const auto index = index_of(mcf->models, model);
+    note_names(lcf, model, mcf->model_names);
+    warn_of_keys(cf, lcf, model, index == known);
 
     Route route;
     route.model = &mcf->models[index];
@@ -299,18 +329,7 @@ char* make_route(ngx_conf_t* cf, LocConf& lcf)
         route.journal = index_of(mcf->logs, target);
     }
     lcf.route = &mcf->routes[index_of(mcf->routes, route)];
-
-    std::string params;
-    for (const auto& [name, value, only] : model.params) {
-        params += only.empty() ? hex(digest({name, value}))
-                               : hex(digest({name, value, only}));
-    }
-    std::string names;
-    for (const auto& name : model.models) {
-        names += hex(digest({name}));
-    }
-    lcf.key_suffix =
-        hex(digest({names, model.system_prompt, params, view(lcf.pass)}));
+    lcf.key_suffix = key_suffix(lcf, model);
     return conf_ok;
 }
 

@@ -20,14 +20,14 @@ struct SegmentNames {
     std::string orphans;
 };
 
-// A journal of its own for each target, told apart by what names the database,
-// so that a changed password finds the old records.  Where there is one
-// database only, it takes whatever was left behind.
+// Each target has a journal of its own, named after the database and without
+// the password, so that old records are found after the password was changed.
+// If there is only one database, it takes all records that were left behind.
 [[nodiscard]] std::vector<SegmentNames> segment_names(
     const std::vector<LogTarget>& targets);
 
-// Logs an error if there are records that nobody takes to PostgreSQL.  Event
-// loop only.
+// Logs an error if there are records that no worker will take to PostgreSQL.
+// Event loop only.
 void tell_stranded(const std::string& dir,
                    const std::vector<SegmentNames>& names);
 

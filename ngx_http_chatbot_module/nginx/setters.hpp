@@ -49,7 +49,7 @@ char* set_checked(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
     }
 
     auto error = wrong(std::string(view(field_of<ngx_str_t>(conf, cmd))));
-    return error ? fail(cf, "%s in \"%V\"", error, &args(cf)[0]) : conf_ok;
+    return error ? conf_fail(cf, "%s in \"%V\"", error, &args(cf)[0]) : conf_ok;
 }
 
 // Sets a number, not less than `min`, with one of nginx's own functions, which
@@ -64,9 +64,28 @@ char* set_number(ngx_conf_t* cf, ngx_command_t* cmd, void* conf)
 
     if (set_slot(cf, cmd, conf) != conf_ok || field < min ||
         field > static_cast<Field>(INT_MAX)) {
-        return fail(cf, "invalid value \"%V\" in \"%V\"", &args(cf)[1],
-                    &args(cf)[0]);
+        return conf_fail(cf, "invalid value \"%V\" in \"%V\"", &args(cf)[1],
+                         &args(cf)[0]);
     }
+    return conf_ok;
+}
+
+// Sets one of two words, as 0 or 1.
+inline char* set_word(ngx_conf_t* cf, ngx_command_t* cmd, void* conf,
+                      const char* zero, const char* one)
+{
+    auto& field = field_of<ngx_uint_t>(conf, cmd);
+    if (field != NGX_CONF_UNSET_UINT) {
+        return duplicate;
+    }
+
+    auto value = view(args(cf)[1]);
+    if (value != zero && value != one) {
+        return conf_fail(
+            cf, "invalid value \"%V\" in \"%V\": \"%s\" or \"%s\" is expected",
+            &args(cf)[1], &args(cf)[0], zero, one);
+    }
+    field = value == one;
     return conf_ok;
 }
 

@@ -48,6 +48,21 @@ std::string_view next_piece(std::string_view text)
     return piece;
 }
 
+// The front of what starts in an event (openai/events.hpp): to its end, if that
+// is near.
+std::string_view front_of_event(std::string_view events)
+{
+    auto front = events.substr(0, Stream::max_buffer);
+    const auto end = front.find(event_end);
+    if (end != front.npos) {
+        return front.substr(0, end + event_end.size());
+    }
+    if (front.ends_with('\n')) {
+        front.remove_suffix(1);  // half of the end
+    }
+    return front;
+}
+
 // Called by nginx when the client's socket takes more.
 void on_writable(ngx_http_request_t* r) noexcept
 {
@@ -118,7 +133,7 @@ bool Stream::flow(std::string_view text)
         if (blocked()) {
             auto rc = ngx_http_output_filter(r_, nullptr);
             if (rc == NGX_ERROR) {
-                return fail(rc);
+                return finalize_with(rc);
             }
             if (blocked()) {
                 return wait_for_client();
@@ -210,17 +225,20 @@ void Stream::compose_text(std::string_view text)
 // OpenAI's events, as they came (openai/events.hpp).
 void Stream::compose_chunks(std::string_view events)
 {
-    constexpr std::string_view end = "\n\n";
-
     while (offset_ < events.size() && out_.size() < max_buffer) {
-        auto event = events.substr(offset_);
-        event = event.substr(0, event.find(end));
-        offset_ += event.size() + end.size();
-        if (take_prefix(event, usage_mark) && !include_usage_) {
+        const auto rest = events.substr(offset_);
+        const bool starts =
+            offset_ == 0 || events.substr(0, offset_).ends_with(event_end);
+        if (starts && rest.starts_with(usage_mark)) {
+            offset_ += include_usage_ ? usage_mark.size()
+                                      : rest.find(event_end) + event_end.size();
+            out_ += include_usage_ ? data_mark : "";
             continue;
         }
-        take_prefix(event, data_mark);
-        out_.append(data_mark).append(event).append(end);
+
+        const auto part = front_of_event(rest);
+        out_ += part;
+        offset_ += part.size();
     }
     if (offset_ < events.size() || ending_ == Ending::none) {
         return;
@@ -228,7 +246,7 @@ void Stream::compose_chunks(std::string_view events)
 
     out_.append(data_mark)
         .append(ending_ == Ending::answer ? "[DONE]" : problem_)
-        .append(end);
+        .append(event_end);
     composed_end_ = true;
 }
 
@@ -313,9 +331,9 @@ bool Stream::push()
 
     auto rc = ngx_http_output_filter(r_, &chain_);
     if (composed_end_ && broken) {
-        return fail(NGX_ERROR);
+        return finalize_with(NGX_ERROR);
     }
-    return rc == NGX_ERROR || composed_end_ ? fail(rc) : true;
+    return rc == NGX_ERROR || composed_end_ ? finalize_with(rc) : true;
 }
 
 bool Stream::start()
@@ -326,7 +344,7 @@ bool Stream::start()
         add_header(r_, "Cache-Control", "no-cache, no-transform") != NGX_OK ||
         add_header(r_, "X-Accel-Buffering", "no") != NGX_OK ||
         add_headers(r_, request_) != NGX_OK) {
-        return fail(NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return finalize_with(NGX_HTTP_INTERNAL_SERVER_ERROR);
     }
 
     // Nothing may gather what is sent piece by piece.
@@ -335,7 +353,7 @@ bool Stream::start()
     r_->gzip_ok = 0;
 #endif
     if (!r_->stream && ngx_tcp_nodelay(r_->connection) != NGX_OK) {
-        return fail(NGX_ERROR);
+        return finalize_with(NGX_ERROR);
     }
 
     started_ = true;
@@ -343,7 +361,8 @@ bool Stream::start()
     r_->headers_out.status = NGX_HTTP_OK;
     ngx_http_clear_content_length(r_);
     auto rc = ngx_http_send_header(r_);
-    return rc == NGX_ERROR || rc > NGX_OK || r_->header_only ? fail(rc) : true;
+    return rc == NGX_ERROR || rc > NGX_OK || r_->header_only ? finalize_with(rc)
+                                                             : true;
 }
 
 bool Stream::wait_for_client()
@@ -358,7 +377,7 @@ bool Stream::wait_for_client()
     }
     return ngx_handle_write_event(write, clcf->send_lowat) == NGX_OK
                ? true
-               : fail(NGX_ERROR);
+               : finalize_with(NGX_ERROR);
 }
 
 void Stream::stop_waiting()
@@ -370,7 +389,7 @@ void Stream::stop_waiting()
     }
 }
 
-bool Stream::fail(ngx_int_t rc)
+bool Stream::finalize_with(ngx_int_t rc)
 {
     rc_ = rc;
     return false;

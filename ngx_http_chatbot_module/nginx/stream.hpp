@@ -16,7 +16,7 @@ class Request;
 //
 // Text is pulled: the stream keeps an offset, and takes what is behind it when
 // the client is ready to read.  So a slow client costs no copy of the answer,
-// and delays nobody.
+// and delays no other client.
 //
 // Threads:  event loop only.
 // Memory:   one buffer of some max_buffer bytes, and the last event.
@@ -69,7 +69,7 @@ private:
     [[nodiscard]] bool push();
     [[nodiscard]] bool wait_for_client();
     void stop_waiting();
-    [[nodiscard]] bool fail(ngx_int_t rc);
+    [[nodiscard]] bool finalize_with(ngx_int_t rc);
     [[nodiscard]] bool blocked() const { return buf_.pos != buf_.last; }
     void compose(std::string_view text);
     void compose_text(std::string_view text);

@@ -86,7 +86,7 @@ public:
 
     void set_timer(ngx_msec_t in_ms)
     {
-        // Left alone, nginx takes a change of less than 300 ms for none.
+        // ngx_add_timer() ignores changes below 300 ms to a timer that is set.
         if (event_.timer_set) {
             ngx_del_timer(&event_);
         }

@@ -16,8 +16,8 @@ constexpr std::string_view name_letters =
 
 char* wrong_value(ngx_conf_t* cf, ngx_str_t parameter, const char* right)
 {
-    return fail(cf, "invalid parameter \"%V\" of \"server\": %s", &parameter,
-                right);
+    return conf_fail(cf, "invalid parameter \"%V\" of \"server\": %s",
+                     &parameter, right);
 }
 
 // A whole number from `min` up.
@@ -57,9 +57,9 @@ char* set_key(ngx_conf_t* cf, ngx_str_t value, std::string& key)
     }
     key = view(value);
     if (key.empty() || key.find_first_of("\r\n") != key.npos) {
-        return fail(cf,
-                    "no key, or more than one line, in \"key\" of "
-                    "\"server\"");
+        return conf_fail(cf,
+                         "no key, or more than one line, in \"key\" of "
+                         "\"server\"");
     }
     return conf_ok;
 }
@@ -67,16 +67,7 @@ char* set_key(ngx_conf_t* cf, ngx_str_t value, std::string& key)
 char* set_models(ngx_conf_t* cf, ngx_str_t parameter, ngx_str_t value,
                  std::vector<std::string>& models)
 {
-    constexpr std::string_view space = " \t\r\n";
-
-    auto list = view(value);
-    while (!list.empty()) {
-        auto name = list.substr(0, list.find_first_of(space));
-        if (!name.empty()) {
-            models.emplace_back(name);
-        }
-        list.remove_prefix(std::min(name.size() + 1, list.size()));
-    }
+    models = model_names(view(value));
     return !models.empty() && is_utf8(view(value))
                ? conf_ok
                : wrong_value(cf, parameter, "names of models are expected");
@@ -113,11 +104,11 @@ char* set_parameter(ngx_conf_t* cf, ngx_str_t parameter, ModelServer& server)
     }
 
     // What stands behind "=" may be a secret.
-    auto shown = copy(cf->pool, text.substr(0, text.find('=')));
-    return fail(cf,
-                "unknown parameter \"%V\" of \"server\": key=, models=, "
-                "weight=, max_fails=, fail_timeout= and backup are known",
-                &shown);
+    auto shown = pool_copy(cf->pool, text.substr(0, text.find('=')));
+    return conf_fail(cf,
+                     "unknown parameter \"%V\" of \"server\": key=, models=, "
+                     "weight=, max_fails=, fail_timeout= and backup are known",
+                     &shown);
 }
 
 // The parameter from the i-th argument on, and `i` behind it; data is null if a
@@ -141,20 +132,21 @@ ngx_str_t take_parameter(ngx_conf_t* cf, ngx_uint_t& i)
     }
     all.pop_back();
     all.erase(start.size() - 1, 1);
-    return copy(cf->pool, all);
+    return pool_copy(cf->pool, all);
 }
 
 char* add_server(ngx_conf_t* cf, std::vector<ModelServer>& servers)
 {
     auto directive = args(cf)[0];
     if (view(directive) != "server") {
-        return fail(cf,
-                    "unknown directive \"%V\" in \"chatbot_upstream\": only "
-                    "\"server\" is known",
-                    &directive);
+        return conf_fail(
+            cf,
+            "unknown directive \"%V\" in \"chatbot_upstream\": only "
+            "\"server\" is known",
+            &directive);
     }
     if (cf->args->nelts < 2) {
-        return fail(cf, "no URL in \"server\" of \"chatbot_upstream\"");
+        return conf_fail(cf, "no URL in \"server\" of \"chatbot_upstream\"");
     }
 
     auto url = args(cf)[1];
@@ -162,7 +154,7 @@ char* add_server(ngx_conf_t* cf, std::vector<ModelServer>& servers)
         return rv;
     }
     if (auto wrong = wrong_url(std::string(view(url)))) {
-        return fail(cf, "%s in the URL of \"server\"", wrong);
+        return conf_fail(cf, "%s in the URL of \"server\"", wrong);
     }
 
     ModelServer server;
@@ -170,7 +162,8 @@ char* add_server(ngx_conf_t* cf, std::vector<ModelServer>& servers)
     for (ngx_uint_t i = 2; i < cf->args->nelts;) {
         auto parameter = take_parameter(cf, i);
         if (!parameter.data) {
-            return fail(cf, "no closing quote in \"models\" of \"server\"");
+            return conf_fail(cf,
+                             "no closing quote in \"models\" of \"server\"");
         }
         if (auto rv = set_parameter(cf, parameter, server); rv != conf_ok) {
             return rv;
@@ -185,7 +178,7 @@ char* on_line(ngx_conf_t* cf, ngx_command_t*, void* servers) noexcept
 try {
     return add_server(cf, *static_cast<std::vector<ModelServer>*>(servers));
 } catch (const std::exception& e) {
-    return fail(cf, "\"chatbot_upstream\": %s", e.what());
+    return conf_fail(cf, "\"chatbot_upstream\": %s", e.what());
 }
 
 // "NAME/2 (api.openai.com/v1)": two may differ in their keys alone.
@@ -205,16 +198,17 @@ char* set_upstream(ngx_conf_t* cf, ngx_command_t*, void* conf)
     auto mcf = static_cast<MainConf*>(static_cast<MainConfBase*>(conf));
     auto name = args(cf)[1];
     if (!is_upstream_name(view(name))) {
-        return fail(cf,
-                    "invalid name \"%V\" in \"chatbot_upstream\": letters, "
-                    "digits, \".\", \"_\" and \"-\" are expected",
-                    &name);
+        return conf_fail(
+            cf,
+            "invalid name \"%V\" in \"chatbot_upstream\": letters, "
+            "digits, \".\", \"_\" and \"-\" are expected",
+            &name);
     }
 
     auto [found, is_new] = mcf->upstreams.try_emplace(std::string(view(name)));
     auto& servers = found->second;
     if (!is_new) {
-        return fail(cf, "duplicate \"chatbot_upstream\" \"%V\"", &name);
+        return conf_fail(cf, "duplicate \"chatbot_upstream\" \"%V\"", &name);
     }
 
     auto save = *cf;
@@ -228,10 +222,10 @@ char* set_upstream(ngx_conf_t* cf, ngx_command_t*, void* conf)
 
     if (std::all_of(servers.begin(), servers.end(),
                     [](const auto& server) { return server.backup; })) {
-        return fail(cf,
-                    "no server in \"chatbot_upstream\" \"%V\" that is no "
-                    "backup",
-                    &name);
+        return conf_fail(cf,
+                         "no server in \"chatbot_upstream\" \"%V\" that is no "
+                         "backup",
+                         &name);
     }
     for (std::size_t i = 0; i < servers.size(); ++i) {
         servers[i].name = name_of(view(name), i + 1, servers[i].url);
@@ -249,8 +243,8 @@ char* use_upstream(ngx_conf_t* cf, std::string_view name, ModelSettings& model)
     const auto& upstreams = main_conf(cf)->upstreams;
     const auto found = upstreams.find(std::string(name));
     if (found == upstreams.end()) {
-        auto shown = copy(cf->pool, name);
-        return fail(
+        auto shown = pool_copy(cf->pool, name);
+        return conf_fail(
             cf,
             "no \"chatbot_upstream\" \"%V\" for \"chatbot_pass\"; a URL "
             "starts with http:// or https://",

@@ -77,8 +77,9 @@ char* resolve_value(ngx_conf_t* cf, ngx_str_t& value)
             variable = "https://api.openai.com/v1";  // as OpenAI's own SDKs
         }
         if (!variable) {
-            return fail(cf, "environment variable \"%s\" of \"%V\" is not set",
-                        name.c_str(), directive);
+            return conf_fail(cf,
+                             "environment variable \"%s\" of \"%V\" is not set",
+                             name.c_str(), directive);
         }
         found = *variable;
     } else if (text.starts_with("file:")) {
@@ -91,7 +92,7 @@ char* resolve_value(ngx_conf_t* cf, ngx_str_t& value)
         return conf_ok;
     }
 
-    value = copy(cf->pool, found);
+    value = pool_copy(cf->pool, found);
     return value.data ? conf_ok : conf_error;
 }
 
@@ -101,7 +102,7 @@ const char* wrong_url(std::string url)
         return "neither http:// nor https://";
     }
 
-    // What a base URL cannot have, or curl is lenient with.
+    // What a base URL cannot have; curl accepts some of it.
     constexpr std::pair<const char*, const char*> unwanted[] = {
         {"@", "a user, or \"@\","},
         {"#", "a fragment"},
@@ -151,7 +152,8 @@ ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir)
     ngx_file_info_t info;
     if (ngx_file_info(reinterpret_cast<const char*>(name.data), &info) == 0 &&
         !ngx_is_dir(&info)) {
-        fail(cf, "\"%V\" of \"chatbot_log_journal\" is no directory", &dir);
+        conf_fail(cf, "\"%V\" of \"chatbot_log_journal\" is no directory",
+                  &dir);
         return nullptr;
     }
 
@@ -165,7 +167,7 @@ ngx_path_t* journal_path(ngx_conf_t* cf, ngx_str_t dir)
     return path;
 }
 
-// Where nginx itself fails to make it, it does not say for what.
+// nginx itself does not name the directive if it cannot make the directory.
 ngx_int_t add_journal(ngx_conf_t* cf, ngx_path_t& journal)
 {
     ngx_file_info_t info;
@@ -216,7 +218,7 @@ std::optional<std::string> environment(ngx_conf_t* cf, const char* name)
     auto ccf = reinterpret_cast<ngx_core_conf_t*>(
         ngx_get_conf(cf->cycle->conf_ctx, ngx_core_module));
     if (auto kept = static_cast<ngx_str_t*>(ngx_array_push(&ccf->env))) {
-        *kept = copy(cf->pool, name);
+        *kept = pool_copy(cf->pool, name);
     }
     return text;
 }

@@ -19,8 +19,8 @@ char* read_file(ngx_conf_t* cf, ngx_str_t path, std::string& text);
 // Follows env:NAME and file:PATH.
 char* resolve_value(ngx_conf_t* cf, ngx_str_t& value);
 
-// Why no model can be asked at a URL, as far as that can be told; the base URL
-// of what may be the whole address of an API.
+// Why the URL is not a valid base URL, or nullptr; and the base URL in what may
+// be the whole address of an API.
 [[nodiscard]] const char* wrong_url(std::string url);
 [[nodiscard]] std::string base_url(std::string_view url);
 
@@ -39,9 +39,9 @@ char* resolve_value(ngx_conf_t* cf, ngx_str_t& value);
 // Whether a model can have that name.
 [[nodiscard]] bool valid_model(std::string_view name);
 
-// A variable of the environment without the newline at its end; one that is
-// empty is as good as none.  It is handed on to the next binary (USR2), which
-// nginx does for TZ only.
+// A variable of the environment, without the newline at its end; nothing if it
+// is not set or empty.  It is handed on to the next binary (USR2), which nginx
+// does for TZ only.
 [[nodiscard]] std::optional<std::string> environment(ngx_conf_t* cf,
                                                      const char* name);
 

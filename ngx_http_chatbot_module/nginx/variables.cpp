@@ -23,7 +23,7 @@ ngx_int_t set(ngx_http_request_t* r, ngx_http_variable_value_t* v,
         return NGX_OK;
     }
 
-    auto value = copy(r->pool, text);
+    auto value = pool_copy(r->pool, text);
     if (!value.data) {
         return NGX_ERROR;
     }

@@ -24,8 +24,9 @@ namespace chatbot {
 
 namespace {
 
-// Of the descriptors that a process may have, three quarters are for clients,
-// where there are many half, and some for files and for whatever else there is.
+// Calls of the model by HTTP/1.1 get a quarter of the descriptors that a
+// process may have, or half of a large number, less some for files; clients get
+// the rest.
 std::size_t max_connections()
 {
     constexpr std::size_t others = 64;
@@ -120,9 +121,8 @@ public:
     Worker(const Worker&) = delete;
     Worker& operator=(const Worker&) = delete;
 
-    Conductor::Seat* ask(Waiter& waiter, const Route& route,
-                         std::optional<Key> key, Record record,
-                         AskOptions options)
+    Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
+              Record record, AskOptions options)
     {
         auto seat = conductor_.ask(waiter, route, key, std::move(record),
                                    std::move(options));
@@ -130,7 +130,7 @@ public:
         return seat;
     }
 
-    void leave(Conductor::Seat* seat) { conductor_.leave(seat); }
+    void leave(Seat* seat) { conductor_.leave(seat); }
 
     void record_refused(const Route& route, const Record& record)
     {
@@ -190,7 +190,7 @@ public:
 
     void settled(const Record& record, bool durable) override
     {
-        count(record, durable);
+        count_question(record, durable);
     }
 
     // Whether the journals take records.
@@ -272,7 +272,7 @@ private:
         auto [events, notices] = reactor_.take_events();
         log_notices(notices);
         for (const auto& notice : notices) {
-            count(notice.change);
+            count_change(notice.change);
         }
         for (const auto& event : events) {
             ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
@@ -291,8 +291,8 @@ private:
         hold();
     }
 
-    // nginx ends a worker on its way out when no timer holds it.  A Redis that
-    // is down is probed also where nobody asks anything.
+    // A worker on its way out exits when no timer holds it.  A Redis that is
+    // down is probed even if no question comes.
     void hold()
     {
         timer_.hold_worker(conductor_.in_flight() != 0);
@@ -367,8 +367,8 @@ void exit_worker(ngx_cycle_t*)
     delete leaving;
 }
 
-Conductor::Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, AskOptions options)
+Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
+          Record record, AskOptions options)
 {
     return worker->ask(waiter, route, key, std::move(record),
                        std::move(options));
@@ -390,7 +390,7 @@ std::string ill_health()
                : "";
 }
 
-void leave(Conductor::Seat* seat)
+void leave(Seat* seat)
 {
     if (worker) {
         worker->leave(seat);

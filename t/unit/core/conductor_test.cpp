@@ -207,7 +207,7 @@ protected:
 
         std::string name;
         std::string* log = nullptr;
-        Conductor::Seat* seat = nullptr;
+        Seat* seat = nullptr;
         bool slow = false;
         std::size_t offset = 0;
         int ttl_s = 0;

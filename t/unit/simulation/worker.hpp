@@ -45,7 +45,7 @@ public:
     bool in_ask = false;
     State state = State::waiting;
     FlightId flight = 0;
-    Conductor::Seat* seat = nullptr;
+    Seat* seat = nullptr;
     std::string read;
 };
 
