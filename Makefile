@@ -14,10 +14,12 @@ build_packages = g++ pkg-config nginx-dev libhiredis-dev libpq-dev libcjson-dev 
 	libcurl4-openssl-dev libutf8proc-dev libssl-dev
 run_packages = nginx redis-server postgresql perl ca-certificates curl
 # npm may have come with a Node.js that is not Debian's, whose npm it refuses.
+# t/sdk_python.t tries OpenAI's SDK, which Debian has from version 13 on, and
 # t/style.t checks with version 14 of clang-format, which is that of Debian 12.
 test_packages = libgtest-dev chromium pgbouncer prometheus \
 	$(if $(shell command -v npm),,nodejs npm) \
 	$(if $(shell command -v python3),,python3) \
+	$(shell grep -qs 'VERSION_ID="13"' /etc/os-release && echo python3-openai) \
 	$(shell grep -qs 'VERSION_ID="12"' /etc/os-release && echo clang-format)
 fuzz_packages = clang libclang-rt-dev
 
@@ -193,7 +195,7 @@ test-valgrind:
 
 bench:
 	t/lib/install-packages $(build_packages) $(run_packages) wrk \
-		libnginx-mod-http-lua
+		libnginx-mod-http-lua nghttp2-client
 	$(MAKE) all
 	t/bench/hits.pl
 	t/bench/misses.pl

@@ -13,6 +13,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 
 use lib 'lib';
 use Test::Chatbot;
+use Test::Chatbot::Sdk;
 use Test::Chatbot::Server qw/ capture /;
 
 ###############################################################################
@@ -20,35 +21,7 @@ use Test::Chatbot::Server qw/ capture /;
 my $modules = "$FindBin::Bin/../build/sdk/node_modules";
 plan skip_all => 'no SDKs' if !-d "$modules/openai";
 
-my $t = Test::Chatbot->new(
-	http => "limit_req_zone \$chatbot_user zone=user:1m rate=30r/m;\n"
-		. "map \$status \$api_retry { 429 2; }\n",
-	conf => <<'EOF');
-chatbot_model gpt-6-luna;
-chatbot_redis %%REDIS%%;
-chatbot_postgres %%POSTGRES%%;
-chatbot_protocol openai;
-chatbot_clients clients;
-chatbot_read_timeout 2s;
-chatbot_retries 0;
-
-location /v1/ {
-    chatbot_pass %%API%%;
-}
-
-location /limited/v1/ {
-    chatbot_pass %%API%%;
-    limit_req zone=user;
-    limit_req_status 429;
-    add_header Retry-After $api_retry always;
-}
-EOF
-
-open my $fh, '>', $t->dir . '/clients' or die $!;
-print $fh map { "$_ sk-$_\n" } qw/ openai vercel langchain /;
-close $fh;
-$t->run;
-
+my $t = api_for_sdks(qw/ openai vercel langchain /);
 my $json = JSON::PP->new->canonical->utf8;
 my ($api, $postgres) = ($t->openai, $t->postgres);
 my %said;
@@ -56,12 +29,7 @@ my %said;
 # OpenAI's
 
 %said = ask_sdk('openai');
-like($said{answer}{text}, qr/^answer \d+: sdk$/, 'an answer');
-cmp_ok($said{answer}{tokens}, '>', 0, 'its tokens');
-like($said{answer}{id}, qr/^[0-9a-f]{32}$/, 'its request id');
-like($said{stream}{text}, qr/: a stream of words$/, 'a stream');
-cmp_ok($said{stream}{pieces}, '>', 1, 'in pieces');
-cmp_ok($said{stream}{tokens}, '>', 0, 'its tokens');
+answers_openai_sdk(%said);
 is($said{$_}{name} . $said{$_}{arguments}, 'weather{"city":"Paris"}', $_)
 	for qw/ tool final_tool response_tool /;
 like($said{tools_run}{text}, qr/and what it says$/, 'a tool is called');
@@ -77,29 +45,12 @@ my @kept = map { [$json->encode($_->{json}{messages}) =~ /(kept[^"]*)/] }
 	$api->requests;
 is(scalar(grep { @$_ } @kept), 3, 'each from the model but once');
 
-like($said{response}{text}, qr/: sdk response$/, 'a response');
-like($said{response}{id}, qr/^[0-9a-f]{32}$/, 'its request id');
-like($said{response_stream}{text}, qr/: a streamed response$/, 'its stream');
-is($said{response_stream}{end}, 'response.completed', 'to its end');
 like($said{response_broken}{error}, qr/^(APIError|InternalServerError)$/,
 	 'one that broke off');
-is("@{ $said{models}{names} // [] }", 'gpt-6-luna', 'models');
 
-is($said{missing}{error}, 'NotFoundError', 'a missing model');
-is($said{missing}{code}, 'model_not_found', 'its code');
-is($said{stranger}{error}, 'AuthenticationError', 'a wrong key');
-is($said{wrong}{error}, 'BadRequestError', 'a wrong member');
-is($said{wrong}{param}, 'messages', 'which');
-like($said{retried}{text}, qr/again$/, 'tried again');
-is($said{not_retried}{status}, 502, 'what may have been paid for');
-is($said{not_retried}{times}, 1, 'is not tried again');
-like($said{limited}{text}, qr/the second$/, 'limited, and then answered');
-obeyed($said{limited});
 is($said{limited_at_once}{error}, 'RateLimitError', 'limited');
 is($said{limited_at_once}{code}, 'rate_limit_exceeded', 'its code');
 
-like($said{aborted}{text}, qr/^answer/, 'aborted in mid-stream');
-unlike($said{aborted}{text}, qr/ 200$/, 'not at its end');
 is($said{aborted_early}{error}, 'APIUserAbortError', 'aborted before');
 is($said{timeout}{error}, 'APIConnectionTimeoutError', 'a timeout of its own');
 is($said{late_model}{error}, 'InternalServerError', 'a timeout of the model');
@@ -163,19 +114,6 @@ done_testing();
 # What it was told, by the names of the questions.
 sub ask_sdk {
 	my ($sdk) = @_;
-	my $said = capture('node', "$FindBin::Bin/lib/sdk/ask.js",
+	return said('node', sdk_scripts() . '/ask.js',
 		'http://127.0.0.1:' . port(), $modules, $sdk);
-
-	diag($said) if $ENV{TEST_VERBOSE};
-	return map { ref ? ($_->{question} => $_) : () }
-		map { eval { decode_json($_) } // diag($_) } split /\n/, $said;
-}
-
-# A second request is sent when the Retry-After of the first has passed.
-sub obeyed {
-	my ($said) = @_;
-	my @waits = @{ $said->{waits} // [] };
-
-	is(scalar(@waits), 2, 'tried again once');
-	cmp_ok($waits[1] // 0, '>=', 1990, 'when Retry-After says');
 }
