@@ -4,11 +4,13 @@
 # many at once that all are on their way together, beside direct calls.  They
 # begin evenly over the first 2 s, as those of so many people would.
 #
-# Shown are the latency (2 s is ideal), and what a call costs the worker: CPU
-# and memory, at its peak, the client's connection included.
+# h2load asks by HTTP/2, so 10,000 questions take 10,000 descriptors (to the
+# model) and a few, and a client's connection hardly counts.
 #
-# Environment: FLIGHTS (100 1000 9000), SECONDS each (10), OLD_MODULE, a path.
-# 9,000 take 20,000 descriptors.
+# Shown are the latency (2 s is ideal), and what a call costs the worker: CPU,
+# and memory at its peak.
+#
+# Environment: FLIGHTS (100 1000 10000), OLD_MODULE, a path.
 
 use warnings;
 use strict;
@@ -19,22 +21,20 @@ use Test::More;
 use lib "$FindBin::Bin/../lib";
 use Test::Chatbot;
 use Test::Chatbot::Bench;
+use Test::Chatbot::Server qw/ capture read_file /;
 
-my $seconds = $ENV{SECONDS} // 10;
-my @flights = split ' ', $ENV{FLIGHTS} // '100 1000 9000';
+my $connections = 100;
+my @flights = split ' ', $ENV{FLIGHTS} // '100 1000 10000';
 
-my $upstream = model_in_nginx();
-my $api = 'http://127.0.0.1:' . $upstream->port . '/2000/v1';
+my $upstream = model_in_nginx(server => 'listen 127.0.0.1:%%PORT_1%% http2;');
+my $model = '/2000/v1';
 
 for my $flights (@flights) {
-	measure('direct', $upstream, $flights, <<'EOT');
-request = function()
-	return wrk.format("POST", "/2000/v1/chat/completions", {}, '"stream":true')
-end
-EOT
-	measure('new', front(), $flights, questions('new', $flights));
-	measure('old', front(module => $ENV{OLD_MODULE}), $flights,
-		questions('old', $flights)) if $ENV{OLD_MODULE};
+	measure('direct', $upstream, $flights, $upstream->port(1),
+		"$model/chat/completions", '-d', body_file());
+	measure('new', front(), $flights);
+	measure('old', front(module => $ENV{OLD_MODULE}), $flights)
+		if $ENV{OLD_MODULE};
 }
 
 pass('measured');
@@ -42,11 +42,17 @@ done_testing();
 
 ###############################################################################
 
+# No two questions are equal.
 sub front {
+	my $api = 'http://127.0.0.1:' . $upstream->port . $model;
 	return Test::Chatbot->new(@_, with => $upstream, conf => <<"EOT",
-location /chat {
-    chatbot_pass $api;
-    chatbot_model m;
+server {
+    listen 127.0.0.1:%%PORT%% http2;
+    location /chat {
+        chatbot_pass $api;
+        chatbot_model m;
+        chatbot_query \$request_id;
+    }
 }
 EOT
 		main => 'thread_pool default threads=4;', http => <<'EOT')->run;
@@ -56,32 +62,36 @@ chatbot_redis %%REDIS%%;
 EOT
 }
 
-sub questions {
-	my ($name, $flights) = @_;
-	return <<"EOT";
-local n = 0
-request = function()
-	n = n + 1
-	return wrk.format("GET", "/chat?query=$name+$flights+" .. n)
-end
-EOT
+sub body_file {
+	my $file = $upstream->dir . '/body.json';
+	open my $fh, '>', $file or die "$file: $!";
+	print $fh '{"model":"m","messages":[{"role":"user","content":"hi"}],'
+		. '"stream":true}';
+	close $fh;
+	return $file;
 }
 
 sub measure {
-	my ($name, $t, $flights, $script) = @_;
+	my ($name, $t, $flights, $port, $path, @more) = @_;
 
-	my $spread = <<"EOT";
-local begun = 0
-delay = function()
-	begun = begun + 1
-	return begun <= $flights and begun * 2000 / $flights or 0
-end
-EOT
+	my $log = $t->dir . '/h2load.log';
 	my $memory = kib($t, 'VmRSS');
-	my %load = wrk($t, connections => $flights, seconds => $seconds,
-		script => $spread . $script);
+	my $cpu = cpu_us($t);
+	my $out = capture('h2load', '-t', 1, '-c', $connections,
+		'-m', $flights / $connections, '-n', 4 * $flights,
+		'-r', 1, '--rate-period', 2000 / $connections . 'ms',
+		"--log-file=$log", @more,
+		'http://127.0.0.1:' . ($port // $t->port) . ($path // '/chat'));
+	$cpu = cpu_us($t) - $cpu;
+
+	# Of each request: when it began, its status, and the time it took, in us.
+	my @calls = map { [split] } split /\n/, read_file($log);
+	die $out if @calls != 4 * $flights || grep { $_->[1] != 200 } @calls;
+	unlink $log;
+
+	my @s = sort { $a <=> $b } map { $_->[2] / 1e6 } @calls;
 	diag(sprintf '%6d in flight, %-6s %6d calls: p50 %.2f s, p99 %.2f, max %.2f;'
-		. ' %4d us of CPU, %3d KiB a call', $flights, $name, $load{calls},
-		(map { $_ / 1e6 } @load{qw/ p50 p99 max /}), $load{cpu} / ($load{calls} || 1),
+		. ' %4d us of CPU, %3d KiB a call', $flights, $name, scalar @calls,
+		@s[@s * .5, @s * .99, -1], $cpu / @calls,
 		(kib($t, 'VmHWM') - $memory) / $flights);
 }

@@ -34,6 +34,12 @@ location /unlimited {
     chatbot_pass %%API%%;
     chatbot_redis %%REDIS%%;
 }
+location /v1 {
+    chatbot_pass %%API%%;
+    chatbot_protocol openai;
+    chatbot_model gpt-6-luna;
+    chatbot_redis %%REDIS%%;
+}
 EOF
 
 my $max_body = 7 * 16384;
@@ -72,6 +78,13 @@ worst('a URI of 60k, 16k as %61', request('GET', '/chat?query=' . '%61' x 16000
 	. '&a' x 6000));
 worst('four headers of 60k', request('GET', '/chat?query=hi', headers => [
 	map { "X-$_: " . 'a' x 60_000 } 1 .. 4]));
+
+my $logprobs = '"logprobs": true, "top_logprobs": 20, ';
+worst('API: 2 MB of logprobs from the cache', api('[words 2000]', $logprobs));
+worst('API: the same as a stream',
+	api('[words 2000]', "$logprobs\"stream\": true,"));
+worst('API: 1 MB of text from the cache', api('[size 1000000]', ''));
+worst('API: the same as a stream', api('[size 1000000]', '"stream": true,'));
 
 pass('measured');
 done_testing();
@@ -128,6 +141,15 @@ sub conversation {
 	return json_request('{"messages": [' . join(',', map { sprintf
 		'{"role": "%s", "content": "%s"}', $_ % 2 ? 'assistant' : 'user', $text
 		} 0 .. 19) . ', {"role": "user", "content": "NUMBER"}]}');
+}
+
+# The answer is in the cache from the second run on.
+sub api {
+	my ($text, $members) = @_;
+	my $data = qq({"model": "gpt-6-luna", $members
+		"messages": [{"role": "user", "content": "$text"}]});
+	return request('POST', '/v1/chat/completions', headers => [
+		'Content-Type: application/json'], body => $data);
 }
 
 sub padded { json_request(qq({"query": "NUMBER", "a": $_[0]})) }
