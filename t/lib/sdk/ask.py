@@ -170,7 +170,9 @@ def broken():
     return gather(
         content(chunk)
         for chunk in chat.create(
-            model=MODEL, messages=user("[half] a b c d e f g h i j"), stream=True
+            model=MODEL,
+            messages=user("[status 200] [error message=oh] [slowstream 0.05] a b c d e f"),
+            stream=True,
         )
     )
 
