@@ -27,15 +27,19 @@ version := $(shell sed -n 's/^.define NGINX_VERSION *"\(.*\)"/\1/p' \
 	$(NGINX_SRC)/src/core/nginx.h 2>/dev/null)
 BUILD := build$(if $(filter-out file,$(origin NGINX_SRC)),/$(version))
 
+# Lines in backtraces, without variables: compiled in two thirds of the time.
+# DEBUG=-g is for a debugger.
+DEBUG = -g1
+
 ifeq ($(SANITIZE),)
-cc_opt = -g -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
+cc_opt = $(DEBUG) -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
 ld_opt = -Wl,-z,relro,-z,now
 else
 # nginx itself is not instrumented, so the sanitizer has to be preloaded, together
 # with libstdc++, whose "throw" the sanitizer intercepts at start.
 sanitizer := $(if $(findstring thread,$(SANITIZE)),tsan,asan)
 BUILD := $(BUILD)/$(sanitizer)
-cc_opt = -g1 -Og -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
+cc_opt = $(DEBUG) -Og -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
 	-fno-sanitize-recover=all
 ld_opt = -fsanitize=$(SANITIZE)
 export CHATBOT_PRELOAD = $(shell $(CC) -print-file-name=lib$(sanitizer).so \
@@ -105,16 +109,17 @@ core_objects := $(core_sources:ngx_http_chatbot_module/%.cpp=$(tree)/objs/addon/
 unit_objects := $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard t/unit/*/*.cpp))
 libraries = hiredis libpq libcjson libcurl libutf8proc openssl
 
-$(BUILD)/unit_tests: $(unit_objects) $(core_objects)
+$(BUILD)/unit_tests: $(core_objects) $(unit_objects)
 	$(CXX) $(ld_opt) -o $@ $^ -lgtest_main -lgtest \
 		$(shell pkg-config --libs $(libraries))
 
 $(core_objects): $(module) ;
 
 # Without optimization and with a precompiled header, each of which halves the
-# time; the module's objects are optimized.
+# time; the module's objects are optimized.  They come first in the link, so that
+# functions of headers are theirs: UndefinedBehaviorSanitizer checks only these.
 unit_cxx = $(CXX) -std=c++20 -Wall -Wextra -Werror $(cc_opt) -MMD -MP \
-	-O0 -g1 -U_FORTIFY_SOURCE \
+	-O0 -U_FORTIFY_SOURCE $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=undefined) \
 	$(shell pkg-config --cflags $(libraries)) -Ingx_http_chatbot_module -It/unit
 gtest := $(BUILD)/t/unit/gtest.hpp
 
@@ -135,7 +140,7 @@ fuzzers := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*.cpp))
 fuzz_sources := $(filter-out $(addprefix ngx_http_chatbot_module/,postgres/% log/%), \
 	$(core_sources))
 fuzz_objects := $(fuzz_sources:ngx_http_chatbot_module/%.cpp=build/fuzz/core/%.o)
-fuzz_cxx = clang++ -std=c++20 -Wall -Wextra -Werror -g -O1 -MMD -MP \
+fuzz_cxx = clang++ -std=c++20 -Wall -Wextra -Werror -gline-tables-only -O1 -MMD -MP \
 	-fno-sanitize-recover=all $(shell pkg-config --cflags $(libraries)) \
 	-Ingx_http_chatbot_module
 
