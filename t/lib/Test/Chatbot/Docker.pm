@@ -117,7 +117,11 @@ sub succeeds {
 END {
 	local $?;
 	succeeds(qw/ docker rmi --no-prune /, $_) for keys %stands_in;
-	$engine->stop(seconds => 60) if $engine;
+	if ($engine) {
+		$engine->stop(seconds => 60);
+		# It may leave these mounted, so that its directory cannot be removed.
+		succeeds('umount', glob "$engine->{dir}/exec/netns/*");
+	}
 }
 
 ###############################################################################
