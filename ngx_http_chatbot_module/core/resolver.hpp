@@ -21,6 +21,10 @@ public:
     // lookup has none.
     virtual void resolve(const std::string& host, Done done) = 0;
 
+    // No connection could be made to the addresses of `host`, which may have
+    // changed: they are soon looked up anew.
+    virtual void doubt(const std::string& host) noexcept = 0;
+
 protected:
     ~Resolver() = default;
 };

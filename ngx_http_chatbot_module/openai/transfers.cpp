@@ -358,6 +358,9 @@ void Transfers::ended(Call& call, CURLcode code)
     hand_on(call);
     Outcome outcome;
     try {
+        if (code != CURLE_OK && !call.attempt->sent) {
+            resolver_.doubt(origin_of(call).host);
+        }
         outcome = read_outcome(*call.attempt, code);
     } catch (const std::bad_alloc&) {
         outcome.problem = out_of_memory();

@@ -97,7 +97,9 @@ void ThreadedResolver::resolve(const std::string& host, Done done)
     }
 
     auto& known = hosts_[host];
-    if (!known.result.addresses.empty() && Clock::now() < known.until) {
+    const auto until =
+        known.found_at + (known.in_doubt ? valid_in_doubt : valid);
+    if (!known.result.addresses.empty() && Clock::now() < until) {
         done(known.result);
         return;
     }
@@ -111,6 +113,14 @@ void ThreadedResolver::resolve(const std::string& host, Done done)
     } catch (const std::bad_alloc&) {
         known.waiting.pop_back();
         throw;
+    }
+}
+
+void ThreadedResolver::doubt(const std::string& host) noexcept
+{
+    const auto known = hosts_.find(host);
+    if (known != hosts_.end()) {
+        known->second.in_doubt = true;
     }
 }
 
@@ -151,7 +161,8 @@ void ThreadedResolver::take_results()
         if (!result.addresses.empty() || known.result.addresses.empty()) {
             known.result = std::move(result);
         }
-        known.until = Clock::now() + valid;
+        known.found_at = Clock::now();
+        known.in_doubt = false;
         for (const auto& done : waiting) {
             done(known.result);
         }

@@ -29,16 +29,21 @@ public:
 
     void resolve(const std::string& host, Done done) override;
 
+    void doubt(const std::string& host) noexcept override;
+
     // Tells whoever waits for a lookup that has ended.
     void take_results();
 
+    // How long addresses are used, and those that are in doubt.
     static constexpr std::chrono::seconds valid{60};
+    static constexpr std::chrono::seconds valid_in_doubt{1};
 
 private:
     struct Shared;
     struct Host {
         Result result;
-        Clock::time_point until;  // the result is used
+        Clock::time_point found_at;
+        bool in_doubt = false;
         std::vector<Done> waiting;
     };
 

@@ -86,7 +86,9 @@ void RedisConnection::open()
 
 void RedisConnection::close()
 {
-    stage_ = Stage::closed;
+    if (std::exchange(stage_, Stage::closed) == Stage::connecting) {
+        resolver_.doubt(settings_.host);
+    }
     if (alive_) {
         *std::exchange(alive_, nullptr) = false;
     }

@@ -68,6 +68,7 @@ private:
 class NoResolver final : public Resolver {
 public:
     void resolve(const std::string&, Done) override { std::abort(); }
+    void doubt(const std::string&) noexcept override {}
 };
 
 // What became of the two lookups of a conversation.

@@ -22,6 +22,11 @@ public:
         }
     }
 
+    void doubt(const std::string& host) noexcept override
+    {
+        doubted.push_back(host);
+    }
+
     // The name server answers at last.
     void answer()
     {
@@ -33,6 +38,7 @@ public:
     std::map<std::string, Result> hosts;
     bool silent = false;
     int lookups = 0;
+    std::vector<std::string> doubted;
     std::vector<std::pair<std::string, Done>> waiting;
 
 private:

@@ -219,6 +219,22 @@ TEST_F(TransfersTest, HostIsLookedUpByOurs)
     resolver_.hosts["model.test"] = {{"127.0.0.1"}, ""};
     EXPECT_EQ(ask("hi"), "=x");
     EXPECT_EQ(resolver_.lookups, 1);
+    EXPECT_TRUE(resolver_.doubted.empty());
+}
+
+TEST_F(TransfersTest, AHostThatMovedIsFoundAgain)
+{
+    answer(200, completion("x"));
+    const auto address = upstream_->address();
+    settings_.url = "http://model.test" + address.substr(address.find(':'));
+    resolver_.hosts["model.test"] = {{"127.0.0.2"}, ""};
+    begin("hi");
+    turn_until([&] { return !resolver_.doubted.empty(); });
+    EXPECT_EQ(resolver_.doubted, std::vector<std::string>{"model.test"});
+
+    resolver_.hosts["model.test"] = {{"127.0.0.1"}, ""};
+    EXPECT_EQ(finish(), "=x");
+    EXPECT_EQ(resolver_.lookups, 2);
 }
 
 TEST_F(TransfersTest, TheSecondAddressIsTriedToo)

@@ -80,6 +80,27 @@ TEST_F(ThreadedResolverTest, HostThatIsNotFoundIsLookedUpAgain)
     EXPECT_EQ(wakes_, 2);
 }
 
+TEST_F(ThreadedResolverTest, AddressesInDoubtAreLookedUpAgainASecondLater)
+{
+    resolver_->doubt("localhost");  // which nobody asked for
+    resolve("localhost");
+    wait_for(1);
+    const auto found_at = Clock::now();
+
+    int asked = 1;
+    while (wakes_ == 1) {
+        ASSERT_LT(Clock::now(), found_at + std::chrono::seconds(30));
+        resolver_->doubt("localhost");
+        resolve("localhost");
+        wait_for(++asked);
+    }
+    EXPECT_GT(Clock::now() - found_at, std::chrono::milliseconds(900));
+    EXPECT_FALSE(result_.addresses.empty());
+
+    resolve("localhost");
+    EXPECT_EQ(told_, asked + 1) << "no longer in doubt";
+}
+
 TEST_F(ThreadedResolverTest, WhoeverAsksWithinAnAnswerIsToldToo)
 {
     int told = 0;

@@ -357,6 +357,16 @@ TEST_F(RedisConnectionTest, AllAddressesAreTried)
     EXPECT_EQ(log(), "");
 }
 
+TEST_F(RedisConnectionTest, AddressesWithoutAServerAreInDoubt)
+{
+    settings_.host = "redis.test";
+    resolver_.hosts["redis.test"] = {{"127.0.0.2", "127.0.0.3"}, ""};
+    connection_.open();
+    turn_until([&] { return !connection_.is_open(); });
+    EXPECT_EQ(log(), "lost: Connection refused");
+    EXPECT_EQ(resolver_.doubted, std::vector<std::string>{"redis.test"});
+}
+
 TEST_F(RedisConnectionTest, AnAddressThatComesAfterCloseIsNotUsed)
 {
     settings_.host = "redis.test";
