@@ -119,7 +119,8 @@ $(core_objects): $(module) ;
 # time; the module's objects are optimized.  They come first in the link, so that
 # functions of headers are theirs: UndefinedBehaviorSanitizer checks only these.
 unit_cxx = $(CXX) -std=c++20 -Wall -Wextra -Werror $(cc_opt) -MMD -MP \
-	-O0 -U_FORTIFY_SOURCE $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=undefined) \
+	-O0 -U_FORTIFY_SOURCE \
+	$(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=undefined) \
 	$(shell pkg-config --cflags $(libraries)) -Ingx_http_chatbot_module -It/unit
 gtest := $(BUILD)/t/unit/gtest.hpp
 
@@ -137,11 +138,11 @@ $(unit_objects): $(BUILD)/%.o: %.cpp $(gtest).gch
 # The fuzzers need clang, so they have objects of their own.
 TIME = 60
 fuzzers := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*.cpp))
-fuzz_sources := $(filter-out $(addprefix ngx_http_chatbot_module/,postgres/% log/%), \
-	$(core_sources))
+fuzz_sources := $(filter-out \
+	$(addprefix ngx_http_chatbot_module/,postgres/% log/%),$(core_sources))
 fuzz_objects := $(fuzz_sources:ngx_http_chatbot_module/%.cpp=build/fuzz/core/%.o)
-fuzz_cxx = clang++ -std=c++20 -Wall -Wextra -Werror -gline-tables-only -O1 -MMD -MP \
-	-fno-sanitize-recover=all $(shell pkg-config --cflags $(libraries)) \
+fuzz_cxx = clang++ -std=c++20 -Wall -Wextra -Werror -gline-tables-only -O1 \
+	-MMD -MP -fno-sanitize-recover=all $(shell pkg-config --cflags $(libraries)) \
 	-Ingx_http_chatbot_module
 
 $(fuzz_objects): build/fuzz/core/%.o: ngx_http_chatbot_module/%.cpp
