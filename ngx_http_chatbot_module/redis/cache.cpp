@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "redis/value.hpp"
-#include "text/digest.hpp"
+#include "text/hex.hpp"
 #include "text/invariant.hpp"
 #include "text/unicode.hpp"
 
@@ -67,7 +67,15 @@ std::string auth_advice(std::string_view error)
 // Under which name Redis keeps what has this key.
 std::string name_of(const Key& key)
 {
-    return "chatbot:" + hex(key);
+    constexpr std::string_view prefix = "chatbot:";
+
+    std::string name;
+    name.reserve(prefix.size() + 2 * key.size());
+    name = prefix;
+    for (auto byte : key) {
+        append_hex(name, byte);
+    }
+    return name;
 }
 
 }  // namespace
@@ -307,7 +315,7 @@ void RedisCache::lose(std::string_view reason)
 
 void RedisCache::on_lost(const std::string& reason)
 {
-    std::list<Pending> lost;
+    std::deque<Pending> lost;
     lost.swap(pending_);
     if (lost.empty() && !opening_) {
         return;  // an idle connection, which is made anew when it is needed

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <initializer_list>
-#include <list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -93,9 +93,9 @@ private:
     const Found found_;
     const Measure measure_;
     CacheHealth health_;
-    std::list<Pending> pending_;  // in the order of the replies
-    bool opening_ = false;        // in connect(): a loss is a failure
-    bool demoted_ = false;        // the name may mean another Redis by now
+    std::deque<Pending> pending_;  // in the order of the replies
+    bool opening_ = false;         // in connect(): a loss is a failure
+    bool demoted_ = false;         // the name may mean another Redis by now
     Outage outage_;
     bool refuses_[2] = {};        // lookups, stores: told already
     bool tells_cluster_ = false;  // told once: other keys are elsewhere
