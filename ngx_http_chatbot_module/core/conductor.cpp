@@ -16,25 +16,34 @@ constexpr int grace_ms = 1000;
 
 constexpr auto no_deadline = std::numeric_limits<std::uint64_t>::max();
 
-Reply refusal(const char* detail, const char* reason = "")
+SharedReply refusal(const char* detail, const char* reason = "")
 {
-    Reply reply;
-    reply.problem = {503, detail, reason, 1};
+    auto reply = std::make_shared<Reply>();
+    reply->problem = {503, detail, reason, 1};
     return reply;
 }
 
 }  // namespace
 
 struct Flight {
-    FlightId id;
+    Flight(FlightId new_id, const Route& its_route,
+           const std::optional<Key>& its_key, bool is_renewal)
+        : id(new_id),
+          route(its_route),
+          key(its_key),
+          renews(is_renewal)
+    {
+    }
+
+    const FlightId id;
     const Route& route;
-    std::optional<Key> key;
-    bool renews;  // does not look into the cache
+    const std::optional<Key> key;
+    const bool renews;  // does not look into the cache
     std::uint64_t deadline_ms = no_deadline;
     bool heard = false;  // the reactor was told to hand on pieces
     bool told = false;   // waiters are soon told that there is more text
     std::list<Seat> seats{};
-    std::shared_ptr<Answer> answer = std::make_shared<Answer>();  // so far
+    std::string text{};  // so far
 };
 
 Conductor::Conductor(Services& services, std::size_t journals,
@@ -48,21 +57,24 @@ Conductor::Conductor(Services& services, std::size_t journals,
 Conductor::~Conductor() = default;
 
 Seat* Conductor::ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-                     Record record, AskOptions options) noexcept
+                     Record&& record, AskOptions&& options) noexcept
 {
     if (options.cache == CacheUse::nothing) {
         key.reset();
     }
 
-    std::list<Seat> seats;
-    auto reserved = record.request_text.size() + answer_room;
-    seats.push_back({&waiter, std::move(record), route.journal, reserved,
-                     services_.now_ms(), options.stream});
+    std::list<Seat> seats(1);
     auto& seat = seats.back();
+    seat.waiter = &waiter;
+    seat.reserved = record.request_text.size() + answer_room;
+    seat.record = std::move(record);
+    seat.journal = route.journal;
+    seat.since_ms = services_.now_ms();
+    seat.stream = options.stream;
     ++in_flight_;
 
     if (auto refused = refuse(seat, route)) {
-        recorder_.add(seats, std::move(*refused));
+        recorder_.add(seats, refused);
         services_.settle_soon();
         return &seat;
     }
@@ -86,8 +98,8 @@ Flight* Conductor::find_open(const Route& route, const Key& key, CacheUse use)
                : nullptr;
 }
 
-// Why the request is not let in.
-std::optional<Reply> Conductor::refuse(Seat& seat, const Route& route)
+// Null: the request is let in.
+SharedReply Conductor::refuse(Seat& seat, const Route& route)
 {
     if (route.journal != Route::none &&
         !services_.reserve(route.journal, seat.reserved)) {
@@ -98,7 +110,7 @@ std::optional<Reply> Conductor::refuse(Seat& seat, const Route& route)
         return refusal("Too many requests are in progress.",
                        "\"chatbot_max_in_flight\" is reached");
     }
-    return std::nullopt;
+    return nullptr;
 }
 
 void Conductor::join(Flight& flight, std::list<Seat>& seats)
@@ -109,20 +121,20 @@ void Conductor::join(Flight& flight, std::list<Seat>& seats)
 
     if (seat.stream && !std::exchange(flight.heard, true)) {
         services_.listen(flight.id);
-    } else if (seat.stream && !flight.answer->text.empty()) {
+    } else if (seat.stream && !flight.text.empty()) {
         tell_later(flight);
         services_.settle_soon();
     }
     flight.seats.splice(flight.seats.end(), seats);
 }
 
-void Conductor::take_off(const Route& route, std::optional<Key> key,
-                         AskOptions options, std::list<Seat>& seats)
+void Conductor::take_off(const Route& route, const std::optional<Key>& key,
+                         AskOptions&& options, std::list<Seat>& seats)
 {
     auto id = ++last_id_;
     const bool renews = options.cache == CacheUse::renew;
     auto& flight =
-        flights_.try_emplace(id, Flight{id, route, key, renews}).first->second;
+        flights_.try_emplace(id, id, route, key, renews).first->second;
     if (route.cache_lock && key) {
         // Later questions get the newer answer.
         const bool is_new =
@@ -175,7 +187,7 @@ void Conductor::leave(Seat* seat)
 
 std::string_view Conductor::text(const Seat* seat)
 {
-    return seat->flight ? std::string_view(seat->flight->answer->text)
+    return seat->flight ? std::string_view(seat->flight->text)
                         : std::string_view();
 }
 
@@ -203,15 +215,15 @@ void Conductor::close_to_joiners(const Flight& flight)
 }
 
 // Answers all waiters; the flight itself may go on.
-void Conductor::dismiss(Flight& flight, Reply reply)
+void Conductor::dismiss(Flight& flight, const SharedReply& reply)
 {
     close_to_joiners(flight);
-    recorder_.add(flight.seats, std::move(reply));
+    recorder_.add(flight.seats, reply);
 }
 
-void Conductor::land(Flight& flight, Reply reply)
+void Conductor::land(Flight& flight, const SharedReply& reply)
 {
-    dismiss(flight, std::move(reply));
+    dismiss(flight, reply);
     flights_.erase(flight.id);
 }
 
@@ -226,7 +238,7 @@ void Conductor::on_events(std::list<FlightEvent> events)
             on_end(*flight, event);
             continue;
         }
-        flight->answer->text += event.piece;
+        flight->text += event.piece;
         tell_later(*flight);
     }
 
@@ -243,16 +255,17 @@ void Conductor::tell_later(Flight& flight)
 
 void Conductor::on_end(Flight& flight, FlightEvent& event)
 {
-    Reply reply;
-    reply.hit = event.kind == FlightEvent::Kind::hit;
-    reply.ttl_s = event.ttl_s;
-    reply.call = std::move(event.call);
-    reply.problem = std::move(event.problem);
-    if (event.kind != FlightEvent::Kind::failed) {
-        *flight.answer = std::move(event.answer);
+    auto reply = std::make_shared<Reply>();
+    reply->hit = event.kind == FlightEvent::Kind::hit;
+    reply->ttl_s = event.ttl_s;
+    reply->call = std::move(event.call);
+    reply->problem = std::move(event.problem);
+    if (event.kind == FlightEvent::Kind::failed) {
+        reply->answer.text = std::move(flight.text);
+    } else {
+        reply->answer = std::move(event.answer);
     }
-    reply.answer = flight.answer;
-    land(flight, std::move(reply));
+    land(flight, reply);
 }
 
 void Conductor::wake_at(std::uint64_t when_ms)
@@ -287,11 +300,11 @@ void Conductor::on_timer()
 
 void Conductor::on_deadline(Flight& flight)
 {
-    Reply reply;
-    reply.problem = {504, "The model did not answer in time.",
-                     "the reactor's thread did not answer in time"};
+    auto reply = std::make_shared<Reply>();
+    reply->problem = {504, "The model did not answer in time.",
+                      "the reactor's thread did not answer in time"};
     flight.deadline_ms = no_deadline;
-    dismiss(flight, std::move(reply));
+    dismiss(flight, reply);
 }
 
 void Conductor::on_settle()
@@ -304,7 +317,7 @@ void Conductor::on_settle()
         in_flight_ -=
             invariant(in_flight_ > 0, "more is answered than was asked");
         if (auto waiter = std::exchange(seat.waiter, nullptr)) {
-            waiter->on_answer(*seat.reply, seat.status);
+            waiter->on_answer(seat.reply, seat.status);
         }
     }
 

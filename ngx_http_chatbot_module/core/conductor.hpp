@@ -85,7 +85,7 @@ public:
     // without a key equals no other.  `record` holds what is known by now.  The
     // route outlives the conductor.  The seat is valid until on_answer().
     Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-              Record record, AskOptions options = {}) noexcept;
+              Record&& record, AskOptions&& options = {}) noexcept;
 
     // The waiter is gone.  Its request is recorded all the same, with status
     // 499, once its flight has ended.
@@ -134,15 +134,15 @@ private:
     static constexpr std::uint64_t never =
         std::numeric_limits<std::uint64_t>::max();
 
-    [[nodiscard]] std::optional<Reply> refuse(Seat& seat, const Route& route);
+    [[nodiscard]] SharedReply refuse(Seat& seat, const Route& route);
     void join(Flight& flight, std::list<Seat>& seats);
     [[nodiscard]] Flight* find_open(const Route& route, const Key& key,
                                     CacheUse use);
-    void take_off(const Route& route, std::optional<Key> key,
-                  AskOptions options, std::list<Seat>& seats);
+    void take_off(const Route& route, const std::optional<Key>& key,
+                  AskOptions&& options, std::list<Seat>& seats);
     void close_to_joiners(const Flight& flight);
-    void land(Flight& flight, Reply reply);
-    void dismiss(Flight& flight, Reply reply);
+    void land(Flight& flight, const SharedReply& reply);
+    void dismiss(Flight& flight, const SharedReply& reply);
     void tell_later(Flight& flight);
     void on_end(Flight& flight, FlightEvent& event);
     void wake_at(std::uint64_t when_ms);

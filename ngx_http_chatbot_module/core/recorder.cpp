@@ -28,14 +28,13 @@ Recorder::Recorder(Services& services, std::size_t journals)
 {
 }
 
-void Recorder::add(std::list<Seat>& seats, Reply reply)
+void Recorder::add(std::list<Seat>& seats, const SharedReply& reply)
 {
-    auto shared = std::make_shared<const Reply>(std::move(reply));
     for (auto& seat : seats) {
         seat.move_on(Seat::Stage::settled);
-        seat.reply = shared;
+        seat.reply = reply;
         seat.flight = nullptr;
-        if (shared->hit) {
+        if (reply->hit) {
             seat.status = CacheStatus::hit;
         }
     }
@@ -70,7 +69,7 @@ std::list<Seat> Recorder::take_portion()
     auto end = settled_.begin();
     while (end != settled_.end() && bytes < max_portion) {
         const auto& answer = (end++)->reply->answer;
-        bytes += answer ? answer->text.size() + answer->reply.size() : 0;
+        bytes += answer.text.size() + answer.reply.size();
     }
 
     std::list<Seat> portion;
@@ -93,13 +92,13 @@ void Recorder::complete(Seat& seat)
         record.http_status = reply.problem.status;
     } else {
         record.status = reply.hit ? "cached" : "success";
-        record.response_text = reply.answer->text;
+        record.response_text = reply.answer.text;
         record.http_status = 200;
-        record.model = reply.answer->model;
-        record.prompt_tokens = reply.answer->prompt_tokens;
-        record.completion_tokens = reply.answer->completion_tokens;
-        record.cached_tokens = reply.answer->cached_tokens;
-        record.reasoning_tokens = reply.answer->reasoning_tokens;
+        record.model = reply.answer.model;
+        record.prompt_tokens = reply.answer.prompt_tokens;
+        record.completion_tokens = reply.answer.completion_tokens;
+        record.cached_tokens = reply.answer.cached_tokens;
+        record.reasoning_tokens = reply.answer.reasoning_tokens;
     }
     if (!seat.waiter) {
         record.http_status = client_closed_request;
@@ -116,7 +115,7 @@ void Recorder::write(std::list<Seat>& seats, std::size_t journal)
         return;
     }
 
-    auto unrecorded = std::make_shared<const Reply>(refusal());
+    const auto unrecorded = refusal();
     for (auto& seat : seats) {
         if (seat.journal == journal) {
             seat.reply = unrecorded;
@@ -132,11 +131,11 @@ void Recorder::leave_all()
     }
 }
 
-Reply Recorder::refusal()
+SharedReply Recorder::refusal()
 {
-    Reply reply;
-    reply.problem = {503, "The request cannot be recorded at the moment.", "",
-                     1};
+    auto reply = std::make_shared<Reply>();
+    reply->problem = {503, "The request cannot be recorded at the moment.", "",
+                      1};
     return reply;
 }
 

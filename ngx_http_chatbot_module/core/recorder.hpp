@@ -45,7 +45,7 @@ public:
     Recorder(Services& services, std::size_t journals);
 
     // Takes the questions, which have this reply.
-    void add(std::list<Seat>& seats, Reply reply);
+    void add(std::list<Seat>& seats, const SharedReply& reply);
 
     [[nodiscard]] bool empty() const { return settled_.empty(); }
 
@@ -58,7 +58,7 @@ public:
     void leave_all();
 
     // To a question that cannot be recorded.
-    [[nodiscard]] static Reply refusal();
+    [[nodiscard]] static SharedReply refusal();
 
 private:
     [[nodiscard]] std::list<Seat> take_portion();

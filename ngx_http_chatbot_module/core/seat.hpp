@@ -11,13 +11,15 @@ namespace chatbot {
 
 // What a waiter gets.
 struct Reply {
-    // With a problem: what was written before it; null: nothing.
-    std::shared_ptr<const Answer> answer;
+    Answer answer;     // with a problem: the text that came before it
     Problem problem;   // if it is set
     bool hit = false;  // the answer is the cache's
     int ttl_s = 0;     // of a hit: how long it stays valid
     CallReport call;   // of a hit nothing
 };
+
+// All who wait for a flight get the same one.
+using SharedReply = std::shared_ptr<const Reply>;
 
 // A client that waits for an answer.
 class Waiter {
@@ -27,7 +29,7 @@ public:
     virtual void on_text() = 0;
 
     // The end.  The conductor no longer knows this waiter when it calls this.
-    virtual void on_answer(const Reply& reply, CacheStatus status) = 0;
+    virtual void on_answer(const SharedReply& reply, CacheStatus status) = 0;
 
 protected:
     ~Waiter() = default;
@@ -43,15 +45,15 @@ struct Seat {
 
     void move_on(Stage next);
 
-    Waiter* waiter;  // null: gone
-    Record record;
-    std::size_t journal;   // Route::none: it is not recorded
-    std::size_t reserved;  // bytes in the journal
-    std::uint64_t since_ms;
-    bool stream;
-    Flight* flight{};  // until it is settled
+    Waiter* waiter = nullptr;  // null: gone
+    Record record{};
+    std::size_t journal = 0;   // Route::none: it is not recorded
+    std::size_t reserved = 0;  // bytes in the journal
+    std::uint64_t since_ms = 0;
+    bool stream = false;
+    Flight* flight = nullptr;  // until it is settled
     CacheStatus status = CacheStatus::none;
-    std::shared_ptr<const Reply> reply{};  // once it is settled
+    SharedReply reply{};  // once it is settled
     Stage stage = Stage::asked;
 };
 

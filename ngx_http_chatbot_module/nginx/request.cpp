@@ -165,7 +165,7 @@ void Request::begin_stream(const Wanted& wanted)
     }
     if (wanted.form != AnswerForm::text) {
         sent_ms_ = ngx_current_msec;
-        heartbeat_.emplace([this] { on_heartbeat(); });
+        heartbeat_ = std::make_unique<Event>([this] { on_heartbeat(); });
         heartbeat_->hold_worker(false);
         heartbeat_->set_timer(loc_conf(r_)->heartbeat);
     }
@@ -220,8 +220,9 @@ void Request::on_text()
     ngx_http_run_posted_requests(c);
 }
 
-void Request::on_answer(const Reply& reply, CacheStatus status)
+void Request::on_answer(const SharedReply& shared, CacheStatus status)
 {
+    const auto& reply = *shared;
     if (!invariant(seat_, "a request is answered that does not wait")) {
         return;
     }
@@ -242,13 +243,13 @@ void Request::on_answer(const Reply& reply, CacheStatus status)
     if (reply.problem && !(stream_ && stream_->started())) {
         fail(reply.problem);
     } else if (stream_) {
-        end_stream(reply);
+        end_stream(shared);
     } else {
         std::string made;
         ngx_http_finalize_request(
             r_,
             send(NGX_HTTP_OK,
-                 endpoint_of(*loc_conf(r_)).body_of(*reply.answer, hit, made)));
+                 endpoint_of(*loc_conf(r_)).body_of(reply.answer, hit, made)));
     }
 
     // `this` may be gone.
@@ -264,17 +265,18 @@ void Request::take(const Reply& reply, CacheStatus status)
     cache_status = status;
     answered = !reply.problem || (stream_ && stream_->started());
     if (!reply.problem) {
-        model = reply.answer->model;
-        prompt_tokens = reply.answer->prompt_tokens;
-        completion_tokens = reply.answer->completion_tokens;
-        cached_tokens = reply.answer->cached_tokens;
-        reasoning_tokens = reply.answer->reasoning_tokens;
+        model = reply.answer.model;
+        prompt_tokens = reply.answer.prompt_tokens;
+        completion_tokens = reply.answer.completion_tokens;
+        cached_tokens = reply.answer.cached_tokens;
+        reasoning_tokens = reply.answer.reasoning_tokens;
     }
 }
 
-void Request::end_stream(const Reply& reply)
+void Request::end_stream(const SharedReply& shared)
 {
-    answer_ = reply.answer;
+    reply_ = shared;
+    const auto& reply = *shared;
     if (reply.problem) {
         log_reason(reply.problem);
         stream_->end_problem(
@@ -283,7 +285,7 @@ void Request::end_stream(const Reply& reply)
                              reply.problem));
     } else {
         if (stream_->form() == AnswerForm::events) {
-            name_answer(*answer_);
+            name_answer(reply.answer);
         }
         stream_->end_answer(hit);
     }
@@ -318,8 +320,8 @@ std::string_view Request::text()
     if (seat_) {
         return Conductor::text(seat_);
     }
-    return answer_ ? endpoint_of(*loc_conf(r_)).stream_of(*answer_)
-                   : std::string_view();
+    return reply_ ? endpoint_of(*loc_conf(r_)).stream_of(reply_->answer)
+                  : std::string_view();
 }
 
 void Request::on_heartbeat()

@@ -27,7 +27,7 @@ public:
     ~Request();
 
     void on_text() override;
-    void on_answer(const Reply& reply, CacheStatus status) override;
+    void on_answer(const SharedReply& reply, CacheStatus status) override;
 
     // Looks the question up and asks it, or fails at once; in each case the
     // request is finalized later or in here, not by the caller.
@@ -65,7 +65,7 @@ private:
     void notice_leaving();
     void begin_stream(const Wanted& wanted);
     void take(const Reply& reply, CacheStatus status);
-    void end_stream(const Reply& reply);
+    void end_stream(const SharedReply& reply);
     void name_answer(const Answer& answer);
     void on_heartbeat();
     void finalize_stream();
@@ -74,10 +74,10 @@ private:
 
     ngx_http_request_t* const r_;
     Seat* seat_ = nullptr;
-    std::unique_ptr<Stream> stream_;  // null: the answer is sent whole
-    std::optional<Event> heartbeat_;
-    ngx_msec_t sent_ms_ = 0;                // when the stream last moved
-    std::shared_ptr<const Answer> answer_;  // of a stream, once it is whole
+    std::unique_ptr<Stream> stream_;    // null: the answer is sent whole
+    std::unique_ptr<Event> heartbeat_;  // of a stream of events
+    ngx_msec_t sent_ms_ = 0;            // when the stream last moved
+    SharedReply reply_;                 // of a stream, once it is there
 };
 
 // The context of a request; null if it has none.
@@ -112,7 +112,7 @@ private:
 
 // To the conductor of this worker process (worker.cpp).
 Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-          Record record, AskOptions options);
+          Record&& record, AskOptions&& options);
 void leave(Seat* seat);
 
 [[nodiscard]] AnswerNames& answer_names();

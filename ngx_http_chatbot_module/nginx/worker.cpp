@@ -122,7 +122,7 @@ public:
     Worker& operator=(const Worker&) = delete;
 
     Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-              Record record, AskOptions options)
+              Record&& record, AskOptions&& options)
     {
         auto seat = conductor_.ask(waiter, route, key, std::move(record),
                                    std::move(options));
@@ -368,7 +368,7 @@ void exit_worker(ngx_cycle_t*)
 }
 
 Seat* ask(Waiter& waiter, const Route& route, std::optional<Key> key,
-          Record record, AskOptions options)
+          Record&& record, AskOptions&& options)
 {
     return worker->ask(waiter, route, key, std::move(record),
                        std::move(options));

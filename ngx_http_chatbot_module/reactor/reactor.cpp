@@ -65,19 +65,28 @@ Reactor::~Reactor() = default;
 
 void Reactor::post(Errand&& errand)
 {
-    const auto flight = errand.call.flight;
-    posted_.push_back({Order::Kind::errand, flight, std::move(errand),
-                       std::list<FlightEvent>(1)});
+    std::list<FlightEvent> end(1);
+    auto& order = post(Order::Kind::errand, errand.call.flight);
+    order.errand = std::move(errand);
+    order.end.swap(end);
+}
+
+Reactor::Order& Reactor::post(Order::Kind kind, FlightId flight)
+{
+    auto& order = posted_.emplace_back();
+    order.kind = kind;
+    order.flight = flight;
+    return order;
 }
 
 void Reactor::post_listen(FlightId flight)
 {
-    posted_.push_back({Order::Kind::listen, flight, {}, {}});
+    post(Order::Kind::listen, flight);
 }
 
 void Reactor::post_cancel(FlightId flight)
 {
-    posted_.push_back({Order::Kind::cancel, flight, {}, {}});
+    post(Order::Kind::cancel, flight);
 }
 
 void Reactor::flush()

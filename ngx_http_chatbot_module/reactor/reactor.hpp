@@ -80,11 +80,13 @@ private:
     struct Order {
         enum class Kind { errand, listen, cancel };
 
-        Kind kind;
-        FlightId flight;
-        Errand errand;
-        std::list<FlightEvent> end;  // of an errand: the room for it
+        Kind kind = Kind::errand;
+        FlightId flight = 0;
+        Errand errand{};
+        std::list<FlightEvent> end{};  // of an errand: the room for it
     };
+
+    Order& post(Order::Kind kind, FlightId flight);
 
     std::int64_t time_s() override;
     bool look_up(std::size_t cache, FlightId flight, const Key& key) override;

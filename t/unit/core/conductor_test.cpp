@@ -48,8 +48,8 @@ protected:
         Record record;
         record.request_text = text;
         record.request_id = name;
-        client.seat = conductor_.ask(client, route, key_of(text), record,
-                                     {.stream = stream});
+        client.seat = conductor_.ask(client, route, key_of(text),
+                                     std::move(record), {.stream = stream});
     }
 
     void leave(const std::string& name)
@@ -193,15 +193,15 @@ protected:
             offset += text.size();
         }
 
-        void on_answer(const Reply& reply, CacheStatus status) override
+        void on_answer(const SharedReply& shared, CacheStatus status) override
         {
+            reply = shared;
             *log +=
                 " " + name + "=" +
-                (reply.problem ? std::to_string(reply.problem.status)
-                               : reply.answer->text + "," + to_string(status));
-            ttl_s = reply.ttl_s;
-            upstream_ms = reply.call.duration_ms;
-            text = reply.answer;
+                (reply->problem ? std::to_string(reply->problem.status)
+                                : reply->answer.text + "," + to_string(status));
+            ttl_s = reply->ttl_s;
+            upstream_ms = reply->call.duration_ms;
             seat = nullptr;
         }
 
@@ -212,7 +212,7 @@ protected:
         std::size_t offset = 0;
         int ttl_s = 0;
         int upstream_ms = 0;
-        std::shared_ptr<const Answer> text;
+        SharedReply reply;
     };
 
     ModelSettings settings_;
@@ -269,7 +269,7 @@ TEST_F(ConductorTest, WaitersShareOneAnswer)
     ask("a", "hi");
     ask("b", "hi");
     answer("hello");
-    EXPECT_EQ(clients_["a"].text, clients_["b"].text);
+    EXPECT_EQ(clients_["a"].reply, clients_["b"].reply);
 }
 
 TEST_F(ConductorTest, EqualQuestionsHitTogether)
@@ -538,7 +538,7 @@ TEST_F(ConductorTest, LongAnswersAreRecordedInPortions)
         client.log = &log;
         Record record;
         record.request_id = "x";
-        conductor.ask(client, route_, key_of("hi"), record);
+        conductor.ask(client, route_, key_of("hi"), std::move(record));
     }
 
     FlightEvent event;

@@ -14,25 +14,27 @@ namespace {
 class RecorderTest : public testing::Test, public Recorder::Services, Waiter {
 protected:
     // A question for that journal is answered.
-    void settle(const std::string& question, const Reply& reply,
+    void settle(const std::string& question, const SharedReply& reply,
                 std::size_t journal = 0, bool waits = true)
     {
         Record record;
         record.request_text = question;
-        std::list<Seat> seats;
-        seats.push_back(
-            {waits ? this : nullptr, record, journal, 10, now_, false});
+        std::list<Seat> seats(1);
+        auto& seat = seats.back();
+        seat.waiter = waits ? this : nullptr;
+        seat.record = record;
+        seat.journal = journal;
+        seat.reserved = 10;
+        seat.since_ms = now_;
         recorder_.add(seats, reply);
         EXPECT_TRUE(seats.empty());
     }
 
-    static Reply answer(const std::string& text, bool hit = false)
+    static SharedReply answer(const std::string& text, bool hit = false)
     {
-        auto answer = std::make_shared<Answer>();
-        answer->text = text;
-        Reply reply;
-        reply.answer = answer;
-        reply.hit = hit;
+        auto reply = std::make_shared<Reply>();
+        reply->answer.text = text;
+        reply->hit = hit;
         return reply;
     }
 
@@ -56,7 +58,7 @@ protected:
                 std::to_string(record.duration_ms) + (durable ? "" : ",lost");
     }
     void on_text() override {}
-    void on_answer(const Reply&, CacheStatus) override {}
+    void on_answer(const SharedReply&, CacheStatus) override {}
 
     std::string log_;
     std::uint64_t now_ = 1000;

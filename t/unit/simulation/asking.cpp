@@ -27,8 +27,9 @@ void Client::on_text()
     }
 }
 
-void Client::on_answer(const Reply& reply, CacheStatus status)
+void Client::on_answer(const SharedReply& shared, CacheStatus status)
 {
+    const auto& reply = *shared;
     auto& world = worker->world();
     if (!world.lives()) {
         return;
@@ -48,7 +49,7 @@ void Client::on_answer(const Reply& reply, CacheStatus status)
         return;
     }
 
-    check_text(*reply.answer, row->second);
+    check_text(reply.answer, row->second);
     check_status(reply, status, row->second);
 
     if (world.random.one_in(8)) {
@@ -85,7 +86,7 @@ void Client::check_status(const Reply& reply, CacheStatus status,
     world.check(!reply.hit || reply.ttl_s > 0, "a hit that is stale");
     world.check(!reply.hit || use == CacheUse::usual,
                 "a kept answer for a client that wants a new one");
-    world.check(reply.hit || flight_of(reply.answer->text) == flight,
+    world.check(reply.hit || flight_of(reply.answer.text) == flight,
                 "the answer of another flight");
 }
 
@@ -147,7 +148,7 @@ void Worker::ask_for(Client& client)
         client, route,
         client.question.empty() ? std::nullopt
                                 : std::optional(key_of(client.question)),
-        record,
+        std::move(record),
         {.stream = client.stream,
          .cache = client.use,
          .history = std::vector<Message>(asked_history_, {"user", "before"}),

@@ -28,7 +28,7 @@ public:
     enum class State { waiting, left, answered, killed };
 
     void on_text() override;
-    void on_answer(const Reply& reply, CacheStatus status) override;
+    void on_answer(const SharedReply& reply, CacheStatus status) override;
 
     void check_text(const Answer& answer, const std::string& row) const;
     void check_status(const Reply& reply, CacheStatus status,
