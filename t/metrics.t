@@ -108,9 +108,11 @@ is(counted('gen_ai_server_time_to_first_token_seconds_count'), 4,
 is(counted('gen_ai_server_request_duration_seconds_count', cache => 'HIT'), 2,
 	'durations of hits');
 
+my $calls = $api->calls;
 my $left = dial();
 print $left request(GET => '/fresh?query=[delay%209]%20left');
-ok(wait_for { value('chatbot_in_flight') == 1 }, 'asked');
+ok(wait_for { $api->calls > $calls }, 'asked');
+is(value('chatbot_in_flight'), 1, 'in flight');
 close $left;
 ok(wait_for { counted('chatbot_upstream_calls_total',
 	outcome => 'client_left') == 1 }, 'calls whose clients left');
