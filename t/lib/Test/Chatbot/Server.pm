@@ -28,7 +28,7 @@ system('prlimit', "--pid=$$", "--nofile=$hard:");
 # returned last.
 sub wait_for(&;$) {
 	my ($code, $seconds) = @_;
-	my $deadline = time() + ($seconds // 10);
+	my $deadline = time() + ($seconds // 30);
 
 	while (1) {
 		my $result = $code->();
@@ -77,6 +77,7 @@ sub start {
 	return $self if $self->alive;
 
 	$self->prepare;
+	delete $self->{frozen};
 	$self->{pid} = $self->spawn($self->command);
 	wait_for { !$self->alive || $self->ready } 30;
 
@@ -140,15 +141,18 @@ sub kill {
 sub freeze {
 	my ($self) = @_;
 
+	$self->{frozen} = 1;
 	CORE::kill 'STOP', $self->{pid};
 	my @children = $self->children;
 	CORE::kill 'STOP', @children;
 	return @children;
 }
 
+# Only what is frozen: a CONT that meets a process in LeakSanitizer's hands, which
+# stops it for a moment, makes it hang.
 sub thaw {
 	my ($self) = @_;
-	CORE::kill 'CONT', $self->children, $self->{pid};
+	CORE::kill 'CONT', $self->children, $self->{pid} if delete $self->{frozen};
 }
 
 sub children {
