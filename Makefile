@@ -169,11 +169,12 @@ run:
 	t/lib/run
 
 # Tests wait for conditions half of the time, hence one more than there are
-# processors; the longest comes first.
-test:
-	t/lib/install-packages $(build_packages) $(run_packages) $(test_packages)
+# processors; the longest comes first.  What they say of failures comes together,
+# behind the summary.
+test: test-packages
 	$(MAKE) all $(BUILD)/unit_tests $(npm_packages)
-	prove -j$$(($$(nproc) + 1)) t/unit.t $(filter-out t/unit.t,$(wildcard t/*.t))
+	prove -j$$(($$(nproc) + 1)) t/unit.t $(filter-out t/unit.t,$(wildcard t/*.t)) \
+		2>$(BUILD)/test.log || { cat $(BUILD)/test.log; exit 1; }
 
 # What drives Debian's browser, and the SDKs that are tried.
 npm_packages = $(patsubst %,build/%/node_modules/.package-lock.json,browser sdk)
@@ -191,8 +192,7 @@ fuzz:
 	$(MAKE) $(fuzzers:=.run)
 
 # SEED=42 prints the steps of one.
-simulate:
-	t/lib/install-packages $(build_packages) $(test_packages)
+simulate: test-packages
 	$(MAKE) all $(BUILD)/unit_tests
 	SIMULATE_SEED=$(SEED) SIMULATE_SEEDS=$(or $(SEEDS),$(if $(SEED),1,100000)) \
 		$(BUILD)/unit_tests --gtest_filter='SimulationTest.*'
@@ -278,8 +278,11 @@ deb-package: all
 packages:
 	t/lib/install-packages $(build_packages) dpkg-dev
 
+test-packages:
+	t/lib/install-packages $(build_packages) $(run_packages) $(test_packages)
+
 test-docker:
 	prove -v t/docker
 
 .PHONY: all help run test test-valgrind simulate fuzz bench worst faults format
-.PHONY: clean FORCE install deb packages test-docker
+.PHONY: clean FORCE install deb packages test-packages test-docker
