@@ -270,6 +270,11 @@ Problem question_from_body(std::string_view content_type, std::string_view body,
         return question_from_multipart(content_type, body, question);
     }
     question_from_form(body, question);
+    if (!question.text && body.starts_with('{')) {
+        return problem(422,
+                       "The body looks like JSON; send it with Content-Type: "
+                       "application/json.");
+    }
     return {};
 }
 

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "growth.hpp"
 
@@ -12,10 +14,11 @@ namespace {
 using std::string_literals::operator""s;
 
 // What comes out of a body, as a line.
-std::string read(std::string_view type, std::string_view body)
+std::string read(std::string_view type, std::string_view body,
+                 std::optional<std::string> argument = "old")
 {
     Question question;
-    question.text = "old";
+    question.text = std::move(argument);
     auto problem = question_from_body(type, body, question);
     if (problem) {
         return std::to_string(problem.status) + " " + problem.detail;
@@ -69,6 +72,18 @@ TEST(QuestionFromBodyTest, Form)
     auto type = "application/x-www-form-urlencoded;charset=UTF-8";
     EXPECT_EQ(read(type, "x=1&query=a+b"), "<a b>");
     EXPECT_EQ(read(type, "x=1"), "<old>");
+    EXPECT_EQ(read(type, "x=1", {}), "<(none)>");
+}
+
+// curl's -d sends a form unless told otherwise.
+TEST(QuestionFromBodyTest, JsonSentAsForm)
+{
+    auto type = "application/x-www-form-urlencoded";
+    EXPECT_EQ(read(type, R"({"query": "a"})", {}),
+              "422 The body looks like JSON; send it with Content-Type: "
+              "application/json.");
+    EXPECT_EQ(read(type, R"({"query": "a"})"), "<old>");
+    EXPECT_EQ(read(type, "{=1&query=a", {}), "<a>");
 }
 
 TEST(QuestionFromBodyTest, ByteOrderMark)
