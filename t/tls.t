@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# A model behind TLS: whom to trust, and HTTP/2.
+# A model behind TLS: whom to trust, HTTP/2, and proxies.
 
 use warnings;
 use strict;
@@ -11,6 +11,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 
 use lib 'lib';
 use Test::Chatbot;
+use Test::Chatbot::Relay;
 use Test::Chatbot::Tls qw/ make_certificates /;
 
 ###############################################################################
@@ -53,6 +54,10 @@ $front->{$_} =~ s/127.0.0.1:%%PORT_3%%/127.0.0.1:$api->{port}/
 $front->run;
 
 my ($h2, $h1, $few) = map { $front->port($_) } 1, 2, 4;
+my $relay = Test::Chatbot::Relay->new(to => "127.0.0.1:$h2");
+my $relayed = $relay->port;
+my $proxy = Test::Chatbot::Relay->new;
+my $tunnel = $proxy->port;
 my $t = Test::Chatbot->new(with => $front, conf => <<"EOF")->run;
 chatbot_model gpt-6-luna;
 chatbot_redis off;
@@ -70,6 +75,18 @@ location /few {
 location /http1 {
     chatbot_pass https://localhost:$h1/v1;
     chatbot_ssl_trusted_certificate $dir/ca.pem;
+}
+
+location /relayed {
+    chatbot_pass https://localhost:$relayed/v1;
+    chatbot_ssl_trusted_certificate $dir/ca.pem;
+    chatbot_read_timeout 1s;
+}
+
+location /proxied {
+    chatbot_pass https://localhost:$h2/v1/;
+    chatbot_ssl_trusted_certificate $dir/ca.pem;
+    chatbot_proxy http://127.0.0.1:$tunnel;
 }
 
 location /system {
@@ -122,6 +139,21 @@ ok(wait_for { connections('few.log') > 3 }, 'GOAWAY, new connections');
 like(ask('hi', uri => '/http1'), qr/ 200 .*: hi"/s, 'HTTP/1.1 alone');
 ok(wait_for { $front->read('calls.log') =~ m{^HTTP/1.1 200}m }, 'logged');
 like(ask('hi', uri => '/unverified'), qr/ 200 .*: hi"/s, 'not verified');
+
+# a connection dies in silence; the next call gets another
+
+like(ask('hi', uri => '/relayed'), qr/ 200 .*: hi"/s, 'relayed');
+is($relay->connections, 1, 'relayed, one connection');
+$relay->freeze;
+is(status(ask('in vain', uri => '/relayed')), 504, 'a dead connection');
+like(ask('again', uri => '/relayed'), qr/ 200 .*: again"/s, 'a new one');
+is($relay->connections, 2, 'two connections');
+
+# what a proxy says is not what the server says
+
+@answers = many({ uri => '/proxied' }, map { "[delay 0.5] $_" } 1 .. 30);
+is(scalar(grep { status($_) == 200 } @answers), 30, 'through a proxy');
+cmp_ok($proxy->connections, '<', 4, 'through a proxy, HTTP/2');
 
 # not trusted
 

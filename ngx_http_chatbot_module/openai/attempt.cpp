@@ -19,14 +19,18 @@ constexpr std::size_t max_error_size = 64 * 1024;
 
 // libcurl's callbacks.  Bytes not accepted end the transfer.
 
-// A connection kept alive may turn out to be closed once the request is on its
-// way: libcurl then connects anew, and sends it again.
+// A connection is made.  One that was kept alive may turn out to be closed once
+// the request is on its way: libcurl then connects anew, and sends it again.
 int on_socket(void* data, curl_socket_t, curlsocktype) noexcept
 {
     Attempt& attempt = *static_cast<Attempt*>(data);
     if (std::exchange(attempt.sent, false)) {
         attempt.sent_again = true;
-        attempt.started = Clock::now();
+        attempt.connecting.reset();
+    }
+    if (!attempt.connecting) {
+        attempt.connecting = Clock::now();
+        attempt.on_progress();  // a timeout counts from now on
     }
     return CURL_SOCKOPT_OK;
 }
@@ -214,7 +218,8 @@ Handle make_handle(const ModelSettings& settings, const ModelServer& server,
     // The environment was read with the configuration, in the master process.
     set(CURLOPT_PROXY, server.proxy.c_str());
     set(CURLOPT_NOPROXY, settings.no_proxy.c_str());
-    set(CURLOPT_FOLLOWLOCATION, 0L);  // the key is for this host only
+    set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // they are not the server's
+    set(CURLOPT_FOLLOWLOCATION, 0L);            // the key is for this host only
 
     // Nothing is gained by a coding, but one that comes unasked is decoded.
     set(CURLOPT_ACCEPT_ENCODING, "identity");
@@ -249,7 +254,7 @@ Handle make_handle(const ModelSettings& settings, const ModelServer& server,
 void prepare(Attempt& attempt, std::string body, bool share_connection)
 {
     const auto left =
-        std::chrono::ceil<milliseconds>(attempt.deadline - attempt.started);
+        std::chrono::ceil<milliseconds>(attempt.deadline - Clock::now());
     const Setter set{attempt.handle.easy.get()};
 
     attempt.body = std::move(body);
@@ -283,10 +288,12 @@ void detach(Attempt& attempt) noexcept
 Clock::time_point expiry(const Attempt& attempt)
 {
     const ModelSettings& settings = attempt.settings;
-    auto limit =
-        attempt.sent
-            ? attempt.last_byte + milliseconds(settings.read_timeout_ms)
-            : attempt.started + milliseconds(settings.connect_timeout_ms);
+    auto limit = attempt.deadline;
+    if (attempt.sent) {
+        limit = attempt.last_byte + milliseconds(settings.read_timeout_ms);
+    } else if (attempt.connecting) {
+        limit = *attempt.connecting + milliseconds(settings.connect_timeout_ms);
+    }
     if (is_done(attempt)) {
         // The end would leave a connection to be used again.
         limit = std::min(limit, attempt.last_byte + done_grace);

@@ -76,7 +76,9 @@ struct Attempt {
 
     // Written by libcurl and the callbacks.
     char error[CURL_ERROR_SIZE] = "";
-    Clock::time_point started = Clock::now();  // or connecting anew
+    // Since when a connection is made; nothing while it waits for one of
+    // others.
+    std::optional<Clock::time_point> connecting;
     Clock::time_point last_byte;  // up to [DONE]; or the request's, if sent
     // Of the text of a stream, or of the body of a reply in one piece.
     std::optional<Clock::time_point> first_byte;

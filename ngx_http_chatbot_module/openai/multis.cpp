@@ -6,6 +6,14 @@
 #include "text/invariant.hpp"
 
 namespace chatbot {
+namespace {
+
+std::string key_of(const Origin& origin)
+{
+    return origin.host + ":" + origin.port + " " + origin.proxy;
+}
+
+}  // namespace
 
 Multis::Multis(Poller& poller, std::size_t max_connections, Multi::Moved moved,
                Multi::Ended ended)
@@ -19,7 +27,7 @@ Multis::Multis(Poller& poller, std::size_t max_connections, Multi::Moved moved,
 Multi* Multis::choose(const Origin& origin)
 {
     if (origin.may_speak_http2()) {
-        auto& multi = http2_[origin.host + ":" + origin.port];
+        auto& multi = http2_[key_of(origin)];
         if (!multi) {
             multi = &add(http2_connections, max_connections_);
         }
@@ -60,8 +68,16 @@ std::size_t Multis::transfers() const
 
 Multi* Multis::http2_multi(const Origin& origin)
 {
-    const auto found = http2_.find(origin.host + ":" + origin.port);
+    const auto found = http2_.find(key_of(origin));
     return found == http2_.end() ? nullptr : found->second;
+}
+
+void Multis::renew(const Origin& origin, const Multi* multi)
+{
+    if (multi == http2_multi(origin)) {
+        old_.insert(multi);
+        http2_.erase(key_of(origin));
+    }
 }
 
 Multi& Multis::add(long max_per_host, std::size_t max_idle)
@@ -81,6 +97,9 @@ void Multis::flush()
 
 void Multis::on_time(Clock::time_point now)
 {
+    std::erase_if(all_, [this](const auto& multi) {
+        return multi->transfers() == 0 && old_.erase(multi.get()) != 0;
+    });
     for (std::size_t i = 0; i < all_.size(); i++) {
         all_[i]->on_time(now);
     }

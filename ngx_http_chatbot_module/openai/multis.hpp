@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -29,6 +30,10 @@ public:
     // there may be.  Throws std::bad_alloc.
     [[nodiscard]] Multi* choose(const Origin& origin);
 
+    // Transfers by HTTP/2 to this server get other connections from now on:
+    // this multi's may be dead.  Throws std::bad_alloc.
+    void renew(const Origin& origin, const Multi* multi);
+
     // The multi of an https server, by HTTP/2; null if there is none.
     [[nodiscard]] Multi* http2_multi(const Origin& origin);
 
@@ -53,7 +58,8 @@ private:
     const Multi::Ended ended_;
     std::vector<std::unique_ptr<Multi>> all_;
     std::vector<Multi*> http1_;
-    std::unordered_map<std::string, Multi*> http2_;  // by host:port
+    std::unordered_map<std::string, Multi*> http2_;  // by host, port, proxy
+    std::set<const Multi*> old_;  // get no more transfers, go with their last
 };
 
 }  // namespace chatbot

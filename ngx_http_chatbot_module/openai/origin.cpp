@@ -26,7 +26,7 @@ bool is_address(std::string_view host)
 
 }  // namespace
 
-Origin read_origin(const std::string& text)
+Origin read_origin(const std::string& text, const std::string& proxy)
 {
     const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url(
         curl_url(), &curl_url_cleanup);
@@ -38,6 +38,7 @@ Origin read_origin(const std::string& text)
     Origin origin;
     origin.host = part_of(url.get(), CURLUPART_HOST);
     origin.port = part_of(url.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT);
+    origin.proxy = proxy;
     origin.https = part_of(url.get(), CURLUPART_SCHEME) == "https";
     origin.numeric = is_address(origin.host);
     return origin;

@@ -12,6 +12,7 @@ namespace chatbot {
 struct Origin {
     std::string host;
     std::string port;
+    std::string proxy;  // by which it is asked, if any
     bool https = false;
     bool numeric = false;  // the host is an address
     bool http1 = false;    // an https server that does not speak HTTP/2
@@ -26,7 +27,8 @@ struct Origin {
 };
 
 // `url` is a valid one.  Throws std::bad_alloc.
-[[nodiscard]] Origin read_origin(const std::string& url);
+[[nodiscard]] Origin read_origin(const std::string& url,
+                                 const std::string& proxy = "");
 
 // Throws std::bad_alloc.
 void set_addresses(Origin& origin, const std::vector<std::string>& addresses);

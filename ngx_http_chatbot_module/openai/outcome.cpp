@@ -310,6 +310,7 @@ bool is_connection_error(CURLcode code)
         case CURLE_PARTIAL_FILE:
         case CURLE_HTTP2:
         case CURLE_HTTP2_STREAM:
+        case CURLE_FAILED_INIT:  // 7.88: of a proxy's tunnel that is half made
             return true;
         default:
             return false;

@@ -22,6 +22,16 @@ try {
     // The reason is told without it.
 }
 
+// Whether the connection may be dead: a transfer by HTTP/2 that times out
+// leaves it open, and the next would use it.
+bool is_silent(const Attempt& attempt, CURLcode code)
+{
+    return code == CURLE_OPERATION_TIMEDOUT && attempt.sent &&
+           (attempt.header_size == 0 ||
+            Clock::now() >= attempt.last_byte +
+                                milliseconds(attempt.settings.read_timeout_ms));
+}
+
 std::string body_of(const Call& call, bool stream)
 {
     if (call.ask.api) {
@@ -117,11 +127,13 @@ Call* Transfers::find(FlightId flight)
 
 Origin& Transfers::origin_of(const Call& call)
 {
-    const auto& url = call.server().url;
-    const auto found = origins_.find(url);
+    const auto& server = call.server();
+    const auto found = origins_.find(&server);
     return found != origins_.end()
                ? found->second
-               : origins_.emplace(url, read_origin(url)).first->second;
+               : origins_
+                     .emplace(&server, read_origin(server.url, server.proxy))
+                     .first->second;
 }
 
 void Transfers::on_alarm(Call& call)
@@ -360,6 +372,9 @@ void Transfers::ended(Call& call, CURLcode code)
     try {
         if (code != CURLE_OK && !call.attempt->sent) {
             resolver_.doubt(origin_of(call).host);
+        }
+        if (is_silent(*call.attempt, code)) {
+            multis_.renew(origin_of(call), call.multi);
         }
         outcome = read_outcome(*call.attempt, code);
     } catch (const std::bad_alloc&) {

@@ -109,9 +109,9 @@ private:
     Multis multis_;
     std::unordered_map<FlightId, Call> calls_;
 
-    std::unordered_map<std::string, Origin> origins_;  // by base URL
-    std::vector<FlightId> touched_;                    // since the last move
-    std::deque<FlightId> queue_;                       // for a connection
+    std::unordered_map<const ModelServer*, Origin> origins_;
+    std::vector<FlightId> touched_;  // since the last move
+    std::deque<FlightId> queue_;     // for a connection
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

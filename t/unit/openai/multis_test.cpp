@@ -105,17 +105,42 @@ TEST_F(MultisTest, CallsByHttp2ShareOneMultiWhateverTheLimit)
     EXPECT_EQ(add(http_, 10), "1 multis") << "they do not count as HTTP/1.1";
 }
 
-TEST_F(MultisTest, AnotherHostOrPortByHttp2HasItsOwn)
+TEST_F(MultisTest, AnotherHostPortOrProxyByHttp2HasItsOwn)
 {
     use(10);
     EXPECT_EQ(add(https_, 1), "1 multis");
     add(read_origin("https://one.test:8443/v1"), 1);
     add(read_origin("https://two.test/v1"), 1);
     add(read_origin("https://one.test/other"), 1);
+    add(read_origin("https://one.test/v1", "http://proxy.test"), 1);
     EXPECT_NE(multi_of(0), multi_of(1));
     EXPECT_NE(multi_of(0), multi_of(2));
     EXPECT_NE(multi_of(1), multi_of(2));
     EXPECT_EQ(multi_of(0), multi_of(3));
+    EXPECT_NE(multi_of(0), multi_of(4)) << "it does not know the other's state";
+}
+
+TEST_F(MultisTest, ConnectionsThatMayBeDeadGetNoMoreCalls)
+{
+    use(10);
+    add(https_, 2);
+    Multi* const old = multi_of(0);
+    multis_->renew(https_, old);
+    EXPECT_EQ(multis_->http2_multi(https_), nullptr);
+    add(https_, 1);
+    Multi* const next = multi_of(2);
+    EXPECT_NE(next, old);
+
+    multis_->renew(https_, old);
+    EXPECT_EQ(multis_->http2_multi(https_), next) << "renewed already";
+
+    multis_->on_time(Clock::now());
+    EXPECT_EQ(multis_->transfers(), 3u) << "the old one has calls";
+    remove(0);
+    remove(0);
+    multis_->on_time(Clock::now());
+    EXPECT_EQ(multis_->transfers(), 1u);
+    EXPECT_EQ(multi_of(0), next);
 }
 
 TEST_F(MultisTest, AHostThatIsKnownToSpeakHttp1GoesWithTheOthers)
@@ -143,11 +168,12 @@ std::pair<X509*, EVP_PKEY*> make_certificate()
 }
 
 // An upstream behind TLS that chooses HTTP/1.1: it begins to answer each
-// request at once, and ends the answers once so many are there.
+// request after so long, and ends the answers once so many are there.
 class TlsUpstream {
 public:
-    explicit TlsUpstream(int count)
-        : count_(count)
+    explicit TlsUpstream(int count, int delay_ms = 0)
+        : count_(count),
+          delay_ms_(delay_ms)
     {
         std::signal(SIGPIPE, SIG_IGN);  // libssl writes with write(2)
         auto [certificate, key] = make_certificate();
@@ -174,6 +200,9 @@ private:
             return;
         }
 
+        if (peer.left(delay_ms_)) {
+            return;
+        }
         write(tls.get(), stream_head + delta("x"));
         waiting_++;
         while (waiting_ < count_ && !peer.left(5)) {
@@ -188,17 +217,22 @@ private:
     }
 
     const int count_;
+    const int delay_ms_;
     std::atomic<int> waiting_ = 0;
     const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> settings_{
         SSL_CTX_new(TLS_server_method()), SSL_CTX_free};
     std::unique_ptr<FakeServer> server_;
 };
 
-// Calls above the few connections that HTTP/2 needs would wait for ever.
+// Calls above the few connections that HTTP/2 needs would wait for ever; until
+// it turns out that they may have their own, the timeout for connecting does
+// not count.
 TEST_F(TransfersTest, AnHttpsServerWithoutHttp2GetsAConnectionForEachCall)
 {
     constexpr int count = Multis::http2_connections + 20;
-    TlsUpstream upstream(count);
+    TlsUpstream upstream(count, 600);
+    settings_.connect_timeout_ms = 500;
+    settings_.retries = 0;
     settings_.url = "https://127.0.0.1:" + std::to_string(upstream.port());
     settings_.ssl_verify = false;
     settings_.stream = true;
