@@ -39,14 +39,17 @@ server {
         stub_status;
     }
 
+    chatbot_heartbeat 500ms;
+
     location /action {
         chatbot_pass %%API%%;
+        set $n $arg_n;
         post_action /after;
     }
 
     location /after {
         internal;
-        proxy_pass http://127.0.0.1:%%PORT%%/chat?query=[delay%202]%20after;
+        proxy_pass http://127.0.0.1:%%PORT%%/chat?query=[delay%202]%20after$n;
     }
 }
 EOF
@@ -170,6 +173,13 @@ ok(wait_for { $api->in_flight == 2 }, 'post_action');
 is(wait_rows(34), 34, 'that was all');
 like(row('[delay 2] after'), qr/^200\|/, 'post_action, in peace');
 
+$client = asks('[slowstream 0.3] one two three&stream=1&n=2', '/action');
+wait_for { $api->in_flight == 1 };
+close $client;
+ok(wait_for { $api->in_flight == 2 }, 'post_action of a stream');
+is(wait_rows(36), 36, 'post_action of a stream, rows');
+like(row('[delay 2] after2'), qr/^200\|/, 'post_action of a stream, in peace');
+
 # "chatbot_abandoned cancel"
 
 my $calls = $api->calls;
@@ -177,7 +187,7 @@ $client = asks('[delay 60] cut', '/cancel');
 wait_for { $api->in_flight == 1 };
 close $client;
 ok(wait_for { $api->in_flight == 0 }, 'cancel, the call is cut');
-is(wait_rows(35), 35, 'cancel, recorded');
+is(wait_rows(37), 37, 'cancel, recorded');
 like(row('[delay 60] cut'), qr/^499\|error\|Error: .*\|MISS\|/, 'cancel, row');
 
 $client = asks('[delay 60] both', '/cancel');
@@ -189,7 +199,7 @@ wait_for { writing() == 1 };
 is($api->in_flight, 1, 'cancel, but another waits');
 close $other;
 ok(wait_for { $api->in_flight == 0 }, 'cancel, nobody waits');
-is(wait_rows(37), 37, 'cancel, both recorded');
+is(wait_rows(39), 39, 'cancel, both recorded');
 is($t->postgres->sql('select http_status, cache_status from request_logs where'
 	. " request_text ~ 'both' order by 2"), "499|COLLAPSED\n499|MISS",
 	'cancel, both rows');

@@ -55,6 +55,16 @@ location /closed/ {
     chatbot_clients env:CHATBOT_CLIENTS;
 }
 
+location /outer/ {
+    chatbot_clients clients;
+
+    location /outer/closed/ {
+        chatbot_pass %%API%%;
+        chatbot_protocol openai;
+        chatbot_clients env:CHATBOT_CLIENTS;
+    }
+}
+
 location /chat {
     chatbot_pass %%API%%;
 }
@@ -298,6 +308,8 @@ is(status(completions($body, uri => '/limited/chat/completions',
 
 is(status(completions($body, uri => '/closed/chat/completions')), 401,
 	'closed without a file of clients');
+is(status(completions($body, uri => '/outer/closed/chat/completions')), 401,
+	'closed, whoever is let in around it');
 is(status(completions($body, uri => '/open/chat/completions', key => undef)),
 	200, 'open to all');
 

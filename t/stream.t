@@ -39,6 +39,17 @@ server {
         chatbot_heartbeat 100ms;
     }
 
+    location /fallback {
+        chatbot_pass http://127.0.0.1:1;
+        chatbot_heartbeat 100ms;
+        error_page 503 = @another;
+    }
+
+    location @another {
+        chatbot_pass %%API%%;
+        chatbot_heartbeat 100ms;
+    }
+
     location /impatient {
         chatbot_pass %%API%%;
         chatbot_read_timeout 500ms;
@@ -161,6 +172,10 @@ like(read_until($socket, qr/event: done/),
 $reply = streamed('[status 400]');
 is(status($reply), 502, 'a failure before the first piece');
 is(header($reply, 'Content-Type'), 'application/problem+json', 'a problem');
+
+$reply = get('/fallback?stream=1&query=' . escaped('[delay 0.5] other'));
+like(told($reply), qr/^delta: .* other \| done: .* other \(api\)$/,
+	'error_page, no heartbeat of before');
 
 my $half = '[stall] one two three four five';
 my $uri = '/impatient?query=' . escaped($half);

@@ -152,8 +152,10 @@ void inherit_settings(LocConf& conf, const LocConf& prev)
     inherit(conf.query, prev.query);
     inherit(conf.cache_key, prev.cache_key);
     inherit(conf.safety_identifier, prev.safety_identifier);
-    inherit(conf.clients_file, prev.clients_file);
-    conf.clients = conf.clients.empty() ? prev.clients : conf.clients;
+    if (!conf.clients_file.data) {
+        conf.clients_file = prev.clients_file;
+        conf.clients = prev.clients;
+    }
     conf.cors = conf.cors ? conf.cors : prev.cors;
     conf.aliases = conf.aliases.empty() ? prev.aliases : conf.aliases;
 }

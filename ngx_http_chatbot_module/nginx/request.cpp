@@ -197,13 +197,23 @@ void Request::log_reason(const Problem& wrong) const
 
 void Request::fail(Problem wrong)
 {
+    heartbeat_.reset();  // an error_page has the request now
     log_reason(wrong);
     problem = std::move(wrong);
     ngx_http_finalize_request(r_, problem.status);
 }
 
+bool Request::is_left() const
+{
+    return context_of(r_) != this;
+}
+
 void Request::on_text()
 {
+    if (is_left()) {
+        return;
+    }
+
     auto c = r_->connection;
     ngx_http_set_log_request(c->log, r_);
 
@@ -228,8 +238,7 @@ void Request::on_answer(const SharedReply& shared, CacheStatus status)
     }
     seat_ = nullptr;
 
-    // The client left, and a post_action has the request now.
-    if (context_of(r_) != this) {
+    if (is_left()) {
         return;
     }
 
@@ -326,6 +335,10 @@ std::string_view Request::text()
 
 void Request::on_heartbeat()
 {
+    if (is_left()) {
+        return;
+    }
+
     auto interval = loc_conf(r_)->heartbeat;
     auto silent_ms = ngx_current_msec - sent_ms_;
     if (silent_ms < interval) {

@@ -57,6 +57,8 @@ public:
     ngx_chain_t* problem_body = nullptr;  // to be sent instead of nginx's
 
 private:
+    // The client left, and a post_action has the request now.
+    [[nodiscard]] bool is_left() const;
     [[nodiscard]] Problem read(std::string_view body, Wanted& wanted,
                                std::optional<Key>& key);
     void answer_at_once(const Wanted& wanted);
