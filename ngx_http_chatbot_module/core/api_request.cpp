@@ -13,7 +13,7 @@ namespace chatbot {
 namespace {
 
 // More would take too long to read ("make worst").
-constexpr std::size_t max_values = 6'000;
+constexpr std::size_t max_values = 20'000;
 constexpr std::size_t max_members = 1'000;  // of the body itself
 
 Problem bad_request(std::string detail, const char* param = "")

@@ -35,6 +35,7 @@ location /unlimited {
     chatbot_redis %%REDIS%%;
 }
 location /v1 {
+    client_max_body_size 256k;
     chatbot_pass %%API%%;
     chatbot_protocol openai;
     chatbot_model gpt-6-luna;
@@ -80,6 +81,11 @@ worst('four headers of 60k', request('GET', '/chat?query=hi', headers => [
 	map { "X-$_: " . 'a' x 60_000 } 1 .. 4]));
 
 my $logprobs = '"logprobs": true, "top_logprobs": 20, ';
+worst('API: 19,000 values', api('hi', '"tools": [' . '0,' x 19000 . '0],'));
+worst('API: 16,000 members, not in order', api('hi', '"tools": {'
+	. join(',', map { sprintf '"%d":0', 99999 - $_ } 1 .. 16000) . '},'));
+worst('API: 128 tools of 8 parameters', api('hi', '"tools": ['
+	. join(',', map { tool($_) } 1 .. 128) . '],'));
 worst('API: 2 MB of logprobs from the cache', api('[words 2000]', $logprobs));
 worst('API: the same as a stream',
 	api('[words 2000]', "$logprobs\"stream\": true,"));
@@ -150,6 +156,13 @@ sub api {
 		"messages": [{"role": "user", "content": "$text"}]});
 	return request('POST', '/v1/chat/completions', headers => [
 		'Content-Type: application/json'], body => $data);
+}
+
+sub tool {
+	my ($n) = @_;
+	return qq({"type": "function", "function": {"name": "tool_$n", "parameters": )
+		. '{"type": "object", "properties": {' . join(',', map { qq("p$_": )
+		. '{"type": "string", "description": "what it is"}' } 1 .. 8) . '}}}}';
 }
 
 sub padded { json_request(qq({"query": "NUMBER", "a": $_[0]})) }

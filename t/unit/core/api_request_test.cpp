@@ -108,6 +108,32 @@ TEST(ApiRequestTest, BoundsOfMembers)
     EXPECT_FALSE(problem(with("\"x\":{" + many + "}")));
 }
 
+// An agent with as many tools as OpenAI takes, in the middle of its work.
+TEST(ApiRequestTest, ManyToolsAndMessages)
+{
+    std::string messages;
+    for (int i = 0; i < 600; i++) {
+        messages +=
+            R"({"role":"tool","tool_call_id":"c","content":"x"},)"
+            R"({"role":"assistant","content":null,"tool_calls":[{"id":"c",)"
+            R"("type":"function","function":{"name":"f","arguments":""}}]},)";
+    }
+    std::string tools;
+    for (int i = 0; i < 128; i++) {
+        tools += (i ? "," : "") +
+                 R"({"type":"function","function":{"name":"f","parameters":{)"
+                 R"("type":"object","properties":{)"s;
+        for (int p = 0; p < 8; p++) {
+            tools += (p ? ",\"p" : "\"p") + std::to_string(p) +
+                     R"(":{"type":"string","description":"what it is"})";
+        }
+        tools += "}}}}";
+    }
+    EXPECT_FALSE(problem(R"({"model":"m","messages":[)" + messages +
+                         R"({"role":"user","content":"hi"}],"tools":[)" +
+                         tools + "]}"));
+}
+
 TEST(ApiRequestTest, TheQuestionIsTheLastOfTheUser)
 {
     const auto question = [](const std::string& messages) {
