@@ -22,6 +22,7 @@ constexpr auto max_upstream_delay = std::chrono::seconds(60);
 constexpr auto max_rounding = milliseconds(20);  // of libcurl's timeouts
 constexpr int default_retry_after_s = 5;
 constexpr std::size_t max_request_id_size = 100;
+constexpr std::size_t min_secret_size = 6;
 constexpr std::size_t max_key_shown = 3;  // characters of a key in the log
 constexpr const char* unusable = "The model gave no usable answer.";
 constexpr const char* refused = "The model refused the request.";
@@ -49,8 +50,8 @@ const char* detail_of(int status)
 // been cut off in the middle of the key.
 void conceal(std::string& text, std::string_view key)
 {
-    if (key.empty()) {
-        return;
+    if (key.size() < min_secret_size) {
+        return;  // it protects nothing, and may be a word of ours
     }
 
     for (auto at = text.find(key); at != text.npos; at = text.find(key, at)) {

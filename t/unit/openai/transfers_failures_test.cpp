@@ -242,6 +242,14 @@ TEST_F(TransfersTest, NeverTellsTheKey)
               "!502 U answered 401: bad_key: ***? no *** here");
 }
 
+// Services that want none get any.
+TEST_F(TransfersTest, AKeyOfAFewLettersIsNoSecret)
+{
+    settings_.api_key = "a";
+    answer(401, error("bad_key", "a bad key"));
+    EXPECT_EQ(plain(ask("hi")), "!502 U answered 401: bad_key: a bad key");
+}
+
 // The upstream's message is cut somewhere near its 500th byte.
 TEST_F(TransfersTest, NeverTellsHalfTheKey)
 {
