@@ -119,6 +119,7 @@ bool RedisCache::connect()
 {
     if (demoted_ && pending_.empty()) {
         connection_.close();
+        connection_.doubt_host();
     }
     if (connection_.is_open()) {
         return true;

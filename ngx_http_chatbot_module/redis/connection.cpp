@@ -2,6 +2,7 @@
 
 #include <hiredis/hiredis.h>
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -84,10 +85,16 @@ void RedisConnection::open()
     });
 }
 
+void RedisConnection::doubt_host()
+{
+    resolver_.doubt(settings_.host);
+}
+
 void RedisConnection::close()
 {
     if (std::exchange(stage_, Stage::closed) == Stage::connecting) {
-        resolver_.doubt(settings_.host);
+        doubt_host();
+        tried_ += next_address_;
     }
     if (alive_) {
         *std::exchange(alive_, nullptr) = false;
@@ -141,6 +148,10 @@ try {
     }
 
     addresses_ = result.addresses;
+    const auto first = tried_ % addresses_.size();
+    std::rotate(addresses_.begin(),
+                addresses_.begin() + static_cast<std::ptrdiff_t>(first),
+                addresses_.end());
     connect_next();
 } catch (const std::bad_alloc&) {
     lose("no memory");

@@ -57,6 +57,9 @@ public:
     void send(std::initializer_list<std::string_view> command);
     void flush();
 
+    // The host may have another address by now.
+    void doubt_host();
+
     // What is missing as long as there is no reply, for the log.
     [[nodiscard]] const char* awaited() const;
 
@@ -100,7 +103,8 @@ private:
     std::shared_ptr<bool> alive_;  // false: a lookup's result comes too late
     std::vector<std::string> addresses_;
     std::size_t next_address_ = 0;
-    std::string refused_;  // why the last address was of no use
+    std::size_t tried_ = 0;  // in vain: the next time begins behind these
+    std::string refused_;    // why the last address was of no use
     std::unique_ptr<redisReader, FreeReader> reader_;
     std::string out_;
     std::size_t sent_ = 0;

@@ -1,3 +1,7 @@
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <string>
 
@@ -7,6 +11,34 @@
 
 namespace chatbot {
 namespace {
+
+// An address where no connection is accepted or refused: the queue is full.
+class SilentAddress {
+public:
+    SilentAddress(const char* host, int port)
+    {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(static_cast<std::uint16_t>(port));
+        inet_pton(AF_INET, host, &address.sin_addr);
+        const auto name = reinterpret_cast<sockaddr*>(&address);
+        EXPECT_EQ(bind(listener_, name, sizeof(address)), 0);
+        EXPECT_EQ(listen(listener_, 0), 0);
+        EXPECT_EQ(connect(queued_, name, sizeof(address)), 0);
+    }
+    ~SilentAddress()
+    {
+        close(queued_);
+        close(listener_);
+    }
+
+    SilentAddress(const SilentAddress&) = delete;
+    SilentAddress& operator=(const SilentAddress&) = delete;
+
+private:
+    const int listener_ = socket(AF_INET, SOCK_STREAM, 0);
+    const int queued_ = socket(AF_INET, SOCK_STREAM, 0);
+};
 
 class RedisOutageTest : public RedisCacheTest {};
 
@@ -164,6 +196,25 @@ TEST_F(RedisOutageTest, TheSecondAddressIsTriedToo)
     use(settings_);
     EXPECT_EQ(run({"k"}), "x");
     EXPECT_EQ(told(), "");
+}
+
+// A host that drops what is sent to it, and the other address of the same name.
+TEST_F(RedisOutageTest, ASilentAddressComesLastTheNextTime)
+{
+    fake([](Peer& peer, int) {
+        while (!peer.receive().empty()) {
+            peer.send(bulk(R"({"response": "x"})"));
+        }
+    });
+    const SilentAddress silent("127.0.0.2", server_->port());
+    settings_.timeout_ms = 200;
+    settings_.host = "redis.test";
+    resolver_.hosts["redis.test"] = {{"127.0.0.2", "127.0.0.1"}, ""};
+    use(settings_);
+    EXPECT_EQ(run({"k"}), "-");
+    EXPECT_EQ(told(), "no connection within 200 ms (chatbot_redis_timeout)");
+    wait_until_up();
+    EXPECT_EQ(run({"k"}), "x");
 }
 
 // A frozen TLS handshake costs no CPU: nothing is ready until the time is over.

@@ -137,6 +137,23 @@ TEST_F(RedisRepliesTest, ReplicaIsReadOnceMoreThenLookedUpAnew)
     EXPECT_EQ(all, "refuses to store: READONLY x||||");
 }
 
+TEST_F(RedisRepliesTest, TheNameOfAReplicaIsInDoubt)
+{
+    fake([](Peer& peer, int) {
+        while (!peer.receive().empty()) {
+            peer.send("-READONLY x\r\n$-1\r\n");
+        }
+    });
+    settings_.host = "redis.test";
+    resolver_.hosts["redis.test"] = {{"127.0.0.1"}, ""};
+    use(settings_);
+    for (int i = 0; i < 2; i++) {
+        store("a", "x");
+        EXPECT_EQ(run({"b"}), "-");
+    }
+    EXPECT_EQ(resolver_.doubted, std::vector<std::string>{"redis.test"});
+}
+
 TEST_F(RedisRepliesTest, ReplyTooManyIsNotTakenForTheNext)
 {
     fake([](Peer& peer, int) {
