@@ -10,7 +10,8 @@ namespace {
 
 using std::string_view_literals::operator""sv;
 
-// Members of a delta that continue what came before; all others replace it.
+// Members of a delta that continue what came before; all others replace it,
+// unless they are empty.
 bool grows(std::string_view name)
 {
     constexpr std::string_view names[] = {
@@ -70,21 +71,57 @@ cJSON* find_or_add(cJSON* object, const char* name, cJSON* (*make)())
                : set(object, name, std::move(made));
 }
 
-// The element whose "index" is that of `item`, made if need be.
-cJSON* element_of(cJSON* array, const cJSON* item)
+double index_of(const cJSON* item)
 {
-    const auto index = number_member(item, "index").value_or(0);
-    cJSON* element;
-    cJSON_ArrayForEach(element, array)
-    {
-        if (number_member(element, "index").value_or(0) == index) {
-            return element;
-        }
-    }
+    return number_member(item, "index").value_or(0);
+}
 
+// The last item of an array, or null; cJSON keeps it before the first one.
+cJSON* last_of(const cJSON* array)
+{
+    return array->child ? array->child->prev : nullptr;
+}
+
+// The last element whose "index" is that of `item`, or null.  It is looked for
+// from the end, as most items continue what was begun last.
+cJSON* find_element(const cJSON* array, const cJSON* item)
+{
+    const auto index = index_of(item);
+    cJSON* element = last_of(array);
+    while (element && index_of(element) != index) {
+        element = element == array->child ? nullptr : element->prev;
+    }
+    return element;
+}
+
+cJSON* add_element(cJSON* array, const cJSON* item)
+{
     Json made = own(cJSON_CreateObject());
-    set(made.get(), "index", own(cJSON_CreateNumber(index)));
+    set(made.get(), "index", own(cJSON_CreateNumber(index_of(item))));
     return append(array, std::move(made));
+}
+
+cJSON* find_or_add_element(cJSON* array, const cJSON* item)
+{
+    cJSON* element = find_element(array, item);
+    return element ? element : add_element(array, item);
+}
+
+bool has_name(const cJSON* call)
+{
+    return !string_member(member(call, "function"), "name")
+                .value_or("")
+                .empty();
+}
+
+// Whether `item` is another call of a tool than `element`: Gemini and some
+// gateways give all parallel calls the index 0.  The id alone does not tell, as
+// some services make a new one for each part of a call.
+bool begins_call(const cJSON* element, const cJSON* item)
+{
+    const auto id = string_member(item, "id").value_or("");
+    return !id.empty() && id != string_member(element, "id").value_or("") &&
+           has_name(item) && has_name(element);
 }
 
 // What follows a text is kept as its children, which cJSON frees as it does an
@@ -125,7 +162,7 @@ void merge(cJSON* into, const cJSON* delta);
 // The last part of a content, if it is a text that `item` continues, or null.
 cJSON* part_before(cJSON* parts, const cJSON* item)
 {
-    const auto last = cJSON_GetArrayItem(parts, cJSON_GetArraySize(parts) - 1);
+    cJSON* const last = last_of(parts);
     const auto type = string_member(item, "type");
     const bool is_text = type == "text" || type == "thinking";
     return is_text && string_member(last, "type") == type ? last : nullptr;
@@ -134,7 +171,11 @@ cJSON* part_before(cJSON* parts, const cJSON* item)
 void merge_item(cJSON* into, const cJSON* item)
 {
     if (member(item, "index")) {
-        merge(element_of(into, item), item);
+        cJSON* element = find_or_add_element(into, item);
+        if (begins_call(element, item)) {
+            element = add_element(into, item);
+        }
+        merge(element, item);
     } else if (cJSON* before = part_before(into, item)) {
         merge(before, item);
     } else {
@@ -182,7 +223,8 @@ void merge(cJSON* into, const cJSON* delta)
             merge_array(into, name, item);
         } else if (cJSON_IsString(item) && cJSON_IsArray(old)) {
             merge_text(old, item->valuestring);
-        } else if (cJSON_IsString(item) && cJSON_IsString(old) && grows(name)) {
+        } else if (cJSON_IsString(item) && cJSON_IsString(old) &&
+                   (grows(name) || *item->valuestring == '\0')) {
             grow(old, item);
         } else if (!cJSON_IsNull(item) || !old) {
             set(into, name, copy_of(item));
@@ -223,7 +265,7 @@ void merge_chunk(cJSON* reply, const cJSON* chunk)
             cJSON* choices = find_or_add(reply, name, cJSON_CreateArray);
             cJSON_ArrayForEach(choice, item)
             {
-                merge_choice(element_of(choices, choice), choice);
+                merge_choice(find_or_add_element(choices, choice), choice);
             }
         } else if (!cJSON_IsNull(item) || !member(reply, name)) {
             set(reply, name, copy_of(item));

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "journal/failing_call.hpp"
 #include "openai/api_call.hpp"
@@ -109,6 +110,79 @@ TEST(EventsTest, PartsAddUp)
         R"("tool_calls":[{"id":"t","type":"function","function":)"
         R"({"name":"f","arguments":"{\"a\":1}"}}]}}]})"))
         << joined;
+}
+
+// The calls of tools that these parts of them, each in an event, add up to.
+std::string join_calls(const std::vector<std::string>& parts)
+{
+    std::string events;
+    for (const auto& part : parts) {
+        append_event(
+            events, R"({"choices":[{"index":0,"delta":{"tool_calls":[)" + part +
+                        "]}}]}");
+    }
+    const auto reply = parse_json(join_events(events));
+    return print_json(
+        member(member(first_choice(reply.get()), "message"), "tool_calls"));
+}
+
+// Gemini's, and those of some gateways.
+TEST(EventsTest, ParallelCallsOfOneIndexAreDistinct)
+{
+    const std::string paris =
+        R"({"id":"a","function":{"name":"weather","arguments":"{\"x\":1}"}})";
+    const std::string cet =
+        R"({"id":"b","function":{"name":"time","arguments":"{\"y\":2}"}})";
+    const auto calls = "[" + paris + "," + cet + "]";
+
+    EXPECT_EQ(join_calls({R"({"index":0,)" + paris.substr(1),
+                          R"({"index":0,)" + cet.substr(1)}),
+              calls);
+    EXPECT_EQ(join_calls({R"({"index":0,)" + paris.substr(1) +
+                          R"(,{"index":0,)" + cet.substr(1)}),
+              calls)
+        << "in one event";
+    EXPECT_EQ(join_calls({R"({"index":0,"id":"a","function":{"name":"weather",)"
+                          R"("arguments":""}})",
+                          R"({"index":0,"function":{"arguments":"{\"x\""}})",
+                          R"({"index":0,"function":{"arguments":":1}"}})",
+                          R"({"index":0,"id":"b","function":{"name":"time",)"
+                          R"("arguments":"{"}})",
+                          R"({"index":0,"id":"","function":{"name":"",)"
+                          R"("arguments":"\"y\":2"}})",
+                          R"({"index":0,"id":"b","function":{"name":"time",)"
+                          R"("arguments":"}"}})"}),
+              calls)
+        << "in parts";
+    EXPECT_EQ(join_calls({R"({"index":1,"id":"a","function":{"name":"weather",)"
+                          R"("arguments":"{\"x\""}})",
+                          R"({"index":0,)" + cet.substr(1),
+                          R"({"index":1,"function":{"arguments":":1}"}})"}),
+              calls)
+        << "by turns";
+}
+
+TEST(EventsTest, AnIdForEachPartOfACall)
+{
+    EXPECT_EQ(join_calls({R"({"index":0,"id":"a"})",
+                          R"({"index":0,"id":"b","function":{"name":"f",)"
+                          R"("arguments":"{"}})",
+                          R"({"index":0,"id":"c","function":{"name":"",)"
+                          R"("arguments":"}"}})",
+                          R"({"index":0,"id":"d","function":)"
+                          R"({"arguments":" "}})"}),
+              R"([{"id":"d","function":{"name":"f","arguments":"{} "}}])");
+}
+
+// DashScope's.
+TEST(EventsTest, AnEmptyTextReplacesNothing)
+{
+    EXPECT_EQ(join_calls({R"({"index":0,"id":"a","type":"function","function":)"
+                          R"({"name":"f","arguments":"{"}})",
+                          R"({"index":0,"id":"","type":"","function":)"
+                          R"({"name":"","arguments":"}"}})"}),
+              R"([{"id":"a","type":"function","function":)"
+              R"({"name":"f","arguments":"{}"}}])");
 }
 
 // Chunks that differ in their text alone are joined before they are read.
