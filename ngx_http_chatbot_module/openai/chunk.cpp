@@ -237,6 +237,24 @@ std::string_view read_part(const cJSON* part)
                : "";
 }
 
+// Whether a delta has more than a text, as scan_delta() sees it.
+bool has_more(const cJSON* delta)
+{
+    const cJSON* members = cJSON_IsObject(delta) ? delta : nullptr;
+    const cJSON* item;
+    cJSON_ArrayForEach(item, members)
+    {
+        const std::string_view name = item->string;
+        const bool empty = cJSON_IsNull(item) ||
+                           (cJSON_IsString(item) && *item->valuestring == '\0');
+        if (name != "role" && name != "content" && name != "refusal" &&
+            !empty) {
+            return true;
+        }
+    }
+    return false;
+}
+
 }  // namespace
 
 void Chunk::clear()
@@ -273,6 +291,7 @@ void read_chunk(const cJSON* json, Chunk& chunk)
     chunk.text = read_content(delta);
     chunk.refusal = string_member(delta, "refusal").value_or("");
     chunk.finish_reason = string_member(choice, "finish_reason").value_or("");
+    chunk.grows_otherwise = has_more(delta);
 }
 
 std::string read_whole_message(const cJSON* json)

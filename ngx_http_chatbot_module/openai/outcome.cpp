@@ -369,8 +369,11 @@ Outcome read_ending(Attempt& attempt, CURLcode code)
     }
 
     // Told to its end, and paid for, however it is closed.
-    if (attempt.reader && attempt.reader->whole()) {
-        return read_success(attempt);
+    if (attempt.reader) {
+        attempt.reader->take_rest();
+        if (attempt.reader->whole()) {
+            return read_success(attempt);
+        }
     }
     if (!attempt.reader && is_success(status_of(attempt))) {
         if (auto outcome = read_success(attempt); outcome.answer) {

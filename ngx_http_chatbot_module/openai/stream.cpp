@@ -100,23 +100,29 @@ bool StreamReader::feed(std::string_view bytes)
     return !failed_;
 }
 
+// Some replies end without the empty line.  What was cut off in there cannot
+// spoil an answer that is whole.
+void StreamReader::take_rest()
+{
+    if (failed_ || done_) {
+        return;
+    }
+
+    const bool was_whole = whole();
+    const bool was_unsure = unsure_;
+    take_line(std::exchange(line_, {}));
+    take_event();
+    unsure_ = was_unsure;
+    if (was_whole || (failed_ && error_.status == 0)) {
+        failed_ = false;
+    }
+}
+
 // Whether there is an answer.
 bool StreamReader::end(ReplyError& error)
 {
-    if (!failed_ && !done_) {
-        // Some end without the empty line.  What was cut off in there cannot
-        // spoil an answer that is whole.
-        const bool was_whole = whole();
-        const bool was_unsure = unsure_;
-        take_line(std::exchange(line_, {}));
-        take_event();
-        unsure_ = was_unsure;
-        if (was_whole || (failed_ && error_.status == 0)) {
-            failed_ = false;
-        }
-    }
-
-    if (!failed_ && !whole()) {
+    take_rest();
+    if (!failed_ && !done_ && finish_reason_.empty()) {
         fail("the stream ended before the answer did" +
              (skipped_.empty() ? "" : ": " + skipped_));
     }
@@ -327,6 +333,9 @@ std::string StreamReader::rest_of_message(const std::string& message) const
 void StreamReader::take_chunk()
 {
     merge_head(chunk_.head, answer_);
+    const bool more = chunk_.grows_otherwise || !chunk_.text.empty() ||
+                      !chunk_.refusal.empty();
+    goes_on_ = goes_on_ || (more && !finish_reason_.empty());
     take_text(chunk_.text);
     take_text(chunk_.refusal);
     refused_ = refused_ || !chunk_.refusal.empty();

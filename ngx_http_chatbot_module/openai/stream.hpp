@@ -52,11 +52,16 @@ public:
     // The events by now, see events.hpp.
     [[nodiscard]] const std::string& events() const { return events_; }
 
+    // To be called when the reply has ended or is broken off, and feed() has
+    // not returned false: reads the last event as far as it came.
+    void take_rest();
+
     // Whether the model has finished, so that finish() tells what it said, even
-    // if the reply is broken off now.
+    // if the reply is broken off now.  Some services name a finish_reason in
+    // each event: if more follows one, only the end of the reply tells.
     [[nodiscard]] bool whole() const
     {
-        return done_ || !finish_reason_.empty();
+        return done_ || (!finish_reason_.empty() && !goes_on_);
     }
 
     // Whether [DONE] was seen: what follows means nothing.
@@ -103,7 +108,8 @@ private:
     Answer answer_;           // its text is what was handed on
     std::string blank_;       // white space held back
     std::string finish_reason_;
-    std::string skipped_;  // for the log: what was no JSON
+    bool goes_on_ = false;  // something followed a finish_reason
+    std::string skipped_;   // for the log: what was no JSON
     bool refused_ = false;
     bool unsure_ = false;  // an event was skipped that may have meant something
     bool done_ = false;    // [DONE] was seen

@@ -278,6 +278,37 @@ TEST_F(StreamReaderTest, CutOffBehindTheEnd)
     EXPECT_EQ(finish(), "[a] <a> m 7 -1+-1 complete");
 }
 
+// Ollama was seen to write one into each event.
+TEST_F(StreamReaderTest, FinishReasonInEachEvent)
+{
+    for (std::string rest : {"", R"(,"usage":{"prompt_tokens":"1"})"}) {
+        const auto piece = [&](const std::string& delta) {
+            return R"(data: {"choices":[{"index":0,"delta":{)" + delta +
+                   R"(},"finish_reason":"stop"}])" + rest + "}\n\n";
+        };
+        const auto is_whole = [](const std::string& events) {
+            StreamReader reader(100);
+            EXPECT_TRUE(reader.feed(events));
+            return reader.whole();
+        };
+        const auto hello = piece(R"("content":"Hello ")");
+        EXPECT_TRUE(is_whole(hello));
+        EXPECT_TRUE(is_whole(hello + piece(R"("role":"assistant")")));
+        EXPECT_TRUE(is_whole(hello + piece(R"("content":"","x":null)")));
+        EXPECT_FALSE(is_whole(hello + piece(R"("content":"wor")")));
+        EXPECT_FALSE(is_whole(hello + event("wor")));
+        EXPECT_FALSE(is_whole(piece(R"("reasoning":"a")") +
+                              piece(R"("reasoning":"b")")));
+        EXPECT_TRUE(
+            is_whole(hello + piece(R"("refusal":"no")") + std::string(done)));
+        EXPECT_FALSE(is_whole(hello + piece(R"("refusal":"no")")));
+    }
+
+    feed(event("Hello ") + std::string(stop) + event("wor"));
+    EXPECT_EQ(finish(), "[Hello wor] <Hello wor> m 7 -1+-1 complete")
+        << "the reply came to its end";
+}
+
 TEST_F(StreamReaderTest, ErrorsInEvents)
 {
     feed("event: error\ndata: {\"message\": \"Overloaded\"}\n\n");

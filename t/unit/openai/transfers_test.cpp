@@ -115,6 +115,31 @@ TEST_F(TransfersTest, StreamToldToItsEndIsPaidForOnce)
     EXPECT_EQ(ends(refusal + stream_end), "=no");
     EXPECT_EQ(ends(cut_off),
               "!502 U: a reply without text, finish_reason \"length\"");
+
+    const std::string one =
+        "data: {\"choices\": [{\"delta\": {\"content\": \"a\"}, "
+        "\"finish_reason\": \"stop\"}]}";
+    EXPECT_EQ(ends(one + "\n\n"), "=a");
+    EXPECT_EQ(ends(one + "\n\n" + one + "\n\ndata: [DONE]"), "=aa");
+}
+
+// A service that names a finish_reason in each event.
+TEST_F(TransfersTest, StreamThatGoesOnBehindItsEndIsNotWhole)
+{
+    const std::string piece =
+        "data: {\"choices\": [{\"delta\": {\"content\": \"a\"}, "
+        "\"finish_reason\": \"stop\"}]}";
+    for (std::string cut : {"\n\n", "\n", ""}) {
+        start([=](Peer& peer, auto&, int n) {
+            peer.send(
+                "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n"
+                "Content-Type: text/event-stream\r\n\r\n" +
+                piece + "\n\n" + piece + (n == 1 ? cut : "\n\n" + stream_end));
+            peer.reset();
+        });
+        EXPECT_EQ(plain(ask("hi")), "=aa");
+        EXPECT_EQ(upstream_->requests(), 2);
+    }
 }
 
 TEST_F(TransfersTest, ReplyToldToItsEndIsPaidForOnce)
