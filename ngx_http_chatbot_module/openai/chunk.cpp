@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "openai/error_text.hpp"
+#include "text/hex.hpp"
 #include "text/json.hpp"
 #include "text/scanner.hpp"
 #include "text/unicode.hpp"
@@ -255,6 +256,24 @@ bool has_more(const cJSON* delta)
     return false;
 }
 
+// The escape of half of a surrogate pair, from `first` to `last`, that
+// parse_with_halves() made these three bytes of; or empty.
+std::string half_in(std::string_view bytes, int first, int last)
+{
+    if (bytes[0] != '\xED') {
+        return {};
+    }
+
+    const int half = 0xD000 | (bytes[1] & 0x3F) << 6 | (bytes[2] & 0x3F);
+    if (half < first || half > last) {
+        return {};
+    }
+    std::string escape = "\\u";
+    append_hex(escape, static_cast<unsigned char>(half >> 8));
+    append_hex(escape, static_cast<unsigned char>(half));
+    return escape;
+}
+
 }  // namespace
 
 void Chunk::clear()
@@ -262,6 +281,8 @@ void Chunk::clear()
     text.clear();
     written = {};
     grows_otherwise = false;
+    low.clear();
+    high.clear();
     refusal.clear();
     finish_reason.clear();
     head.model.clear();
@@ -292,6 +313,25 @@ void read_chunk(const cJSON* json, Chunk& chunk)
     chunk.refusal = string_member(delta, "refusal").value_or("");
     chunk.finish_reason = string_member(choice, "finish_reason").value_or("");
     chunk.grows_otherwise = has_more(delta);
+}
+
+void read_halves(std::string_view data, Chunk& chunk)
+{
+    const Json json = parse_with_halves(data);
+    if (!json) {
+        return;
+    }
+
+    const cJSON* delta = member(first_choice(json.get()), "delta");
+    std::string text = read_content(delta);
+    text += string_member(delta, "refusal").value_or("");
+    // A half is as long as U+FFFD; what came as a message has another length.
+    if (text.size() < 3 ||
+        text.size() != chunk.text.size() + chunk.refusal.size()) {
+        return;
+    }
+    chunk.low = half_in(text.substr(0, 3), 0xDC00, 0xDFFF);
+    chunk.high = half_in(text.substr(text.size() - 3), 0xD800, 0xDBFF);
 }
 
 std::string read_whole_message(const cJSON* json)

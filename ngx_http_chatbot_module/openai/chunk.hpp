@@ -19,6 +19,11 @@ struct Chunk {
     Answer head;                // what it says of model, time and usage
     bool grows_otherwise = false;
 
+    // The halves of characters (of surrogate pairs) that what is added starts
+    // and ends with, as JSON's escapes, see read_halves(); or empty.
+    std::string low;
+    std::string high;
+
     void clear();
 };
 
@@ -33,6 +38,11 @@ struct Chunk {
 
 // Reads any chunk that is an object without an error.
 void read_chunk(const cJSON* json, Chunk& chunk);
+
+// Some services cut a text between the halves of a character.  Takes those that
+// text and refusal have at their ends, where they are U+FFFD.  Does nothing if
+// `data` has none.
+void read_halves(std::string_view data, Chunk& chunk);
 
 // The text of a reply that came whole in a stream, as one event; or empty.
 [[nodiscard]] std::string read_whole_message(const cJSON* json);

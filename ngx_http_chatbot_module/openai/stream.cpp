@@ -8,6 +8,7 @@
 #include "openai/protocol.hpp"
 #include "openai/responses.hpp"
 #include "text/json.hpp"
+#include "text/scanner.hpp"
 #include "text/unicode.hpp"
 
 namespace chatbot {
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 constexpr std::string_view end_mark = "[DONE]";
+constexpr std::string_view replacement = "\uFFFD";
 
 // Finds the ends of lines.  Each byte is looked at twice at most, however the
 // lines end.
@@ -58,6 +60,14 @@ bool looks_like_chunk(std::string_view data)
 {
     return data.starts_with('{') && (data.find("\"choices") != data.npos ||
                                      data.find("\"delta") != data.npos);
+}
+
+// What escapes within a JSON string mean.
+std::string meaning_of(const std::string& escapes)
+{
+    std::string text;
+    JsonScanner('"' + escapes + '"').take_string(text);
+    return text;
 }
 
 }  // namespace
@@ -122,6 +132,10 @@ void StreamReader::take_rest()
 bool StreamReader::end(ReplyError& error)
 {
     take_rest();
+    if (!failed_ && !half_.empty()) {
+        take_text(replacement);
+    }
+
     if (!failed_ && !done_ && finish_reason_.empty()) {
         fail("the stream ended before the answer did" +
              (skipped_.empty() ? "" : ": " + skipped_));
@@ -232,6 +246,7 @@ void StreamReader::take_data(std::string_view data)
             return;
         }
     }
+    read_halves(data, chunk_);
     take_chunk();
     keep_event(data);
 }
@@ -336,12 +351,29 @@ void StreamReader::take_chunk()
     const bool more = chunk_.grows_otherwise || !chunk_.text.empty() ||
                       !chunk_.refusal.empty();
     goes_on_ = goes_on_ || (more && !finish_reason_.empty());
-    take_text(chunk_.text);
-    take_text(chunk_.refusal);
+    chunk_.text += chunk_.refusal;
+    if (!chunk_.text.empty()) {
+        join_halves();
+        take_text(chunk_.text);
+    }
     refused_ = refused_ || !chunk_.refusal.empty();
     if (!chunk_.finish_reason.empty()) {
         finish_reason_ = chunk_.finish_reason;
     }
+}
+
+// Half a character at the end of a text waits for the next one.
+void StreamReader::join_halves()
+{
+    auto& text = chunk_.text;
+    if (!half_.empty()) {
+        text.erase(0, chunk_.low.empty() ? 0 : replacement.size());
+        text.insert(0, meaning_of(half_ + chunk_.low));
+    }
+    if (!chunk_.high.empty()) {
+        text.resize(text.size() - replacement.size());
+    }
+    half_ = chunk_.high;
 }
 
 void StreamReader::take_text(std::string_view text)

@@ -88,6 +88,7 @@ private:
     void bound_events();
     void take_relayed(const std::string& name, std::string_view data);
     void take_chunk();
+    void join_halves();
     void take_text(std::string_view text);
     void fail(ReplyError error);
     void fail(std::string reason);
@@ -107,6 +108,7 @@ private:
     Chunk chunk_;             // of the event, used again for the next one
     Answer answer_;           // its text is what was handed on
     std::string blank_;       // white space held back
+    std::string half_;        // of a character, behind it: see Chunk::high
     std::string finish_reason_;
     bool goes_on_ = false;  // something followed a finish_reason
     std::string skipped_;   // for the log: what was no JSON

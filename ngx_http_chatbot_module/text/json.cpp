@@ -1,6 +1,7 @@
 #include "text/json.hpp"
 
 #include <new>
+#include <utility>
 
 #include "text/hex.hpp"
 #include "text/unicode.hpp"
@@ -66,6 +67,34 @@ Json read_json(const std::string& text)
     return Json(cJSON_ParseWithOpts(text.c_str(), nullptr, true));
 }
 
+// Reads JSON whose escapes are good.
+Json read_foreign(std::string text)
+{
+    Json json = read_json(text);
+    if (!json) {
+        text = replace_no_numbers(text);
+        json = read_json(text);
+    }
+    if (!json && !check_json(to_utf8(text))) {
+        throw std::bad_alloc();
+    }
+    return json;
+}
+
+// Half of a surrogate pair is written as if it were a character; U+0000 is
+// replaced.
+void append_bad_character(std::string& out, int character)
+{
+    if (character == 0) {
+        out += "\\uFFFD";
+        return;
+    }
+    for (int bits : {0xE0 | character >> 12, 0x80 | (character >> 6 & 0x3F),
+                     0x80 | (character & 0x3F)}) {
+        out += static_cast<char>(bits);
+    }
+}
+
 // Reads an escape that append_json() makes, and moves `at` behind it.  Returns
 // U+0000 if there is none.
 char read_own_escape(std::string_view text, std::size_t& at)
@@ -112,16 +141,27 @@ Json parse_foreign_json(std::string_view text)
     while ((at = find_bad_escape(clean, at)) != clean.npos) {
         clean.replace(at, 6, "\\uFFFD");
     }
+    return read_foreign(std::move(clean));
+}
 
-    Json json = read_json(clean);
-    if (!json) {
-        clean = replace_no_numbers(clean);
-        json = read_json(clean);
+Json parse_with_halves(std::string_view text)
+{
+    if (find_bad_escape(text, 0) == text.npos) {
+        return nullptr;
     }
-    if (!json && !check_json(clean)) {
-        throw std::bad_alloc();
+
+    const std::string clean = to_utf8(text);
+    std::string out;
+    std::size_t plain = 0;
+    auto at = find_bad_escape(clean, 0);
+    while (at != clean.npos) {
+        out.append(clean, plain, at - plain);
+        append_bad_character(out, read_unicode_escape(clean, at).character);
+        plain = at + 6;
+        at = find_bad_escape(clean, plain);
     }
-    return json;
+    out.append(clean, plain);
+    return read_foreign(std::move(out));
 }
 
 std::string print_json(const cJSON* json)

@@ -31,6 +31,11 @@ using Json = std::unique_ptr<cJSON, JsonDeleter>;
 // if it cannot be read.
 [[nodiscard]] Json parse_foreign_json(std::string_view text);
 
+// The same, but halves of surrogate pairs are kept in strings, as three bytes
+// each that are no UTF-8 (https://simonsapin.github.io/wtf-8/).  Null if there
+// are none, or it cannot be read.
+[[nodiscard]] Json parse_with_halves(std::string_view text);
+
 // The shortest text of it; throws std::bad_alloc.
 [[nodiscard]] std::string print_json(const cJSON* json);
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "told.hpp"
 
@@ -110,6 +111,64 @@ TEST_F(StreamReaderTest, WhiteSpaceIsHeldBack)
     feed_content(" ");
     feed(stop);
     EXPECT_EQ(finish(), "[a b][\n\n c] <a b\n\n c> m 7 -1+-1 complete");
+}
+
+// What a stream of these texts, as within JSON strings, becomes: the pieces,
+// then the answer.  `rest` is what each event has besides.
+std::string texts_told(const std::vector<std::string>& texts,
+                       const std::string& rest)
+{
+    StreamReader reader(100);
+    std::string pieces;
+    std::size_t told = 0;
+    for (const auto& text : texts) {
+        EXPECT_TRUE(reader.feed(R"(data: {"choices":[{"delta":{"content":")" +
+                                text + "\"}}]" + rest + "}\n\n"));
+        pieces += "[" + reader.text().substr(told) + "]";
+        told = reader.text().size();
+    }
+    EXPECT_TRUE(reader.feed("data: [DONE]\n\n"));
+
+    ReplyError error;
+    const auto answer = reader.finish(error);
+    return pieces + " " + (answer ? answer->text : error.reason);
+}
+
+// Services that cut a text by UTF-16 units; read with and without a tree.
+TEST_F(StreamReaderTest, HalfACharacterIsHeldBack)
+{
+    for (std::string rest : {"", R"(,"usage":{"prompt_tokens":"1"})"}) {
+        const auto told = [&](const std::vector<std::string>& texts) {
+            return texts_told(texts, rest);
+        };
+        EXPECT_EQ(told({R"(hi \ud83d)", R"(\ude00!)"}), "[hi][ 😀!] hi 😀!");
+        EXPECT_EQ(told({R"(\uD83D)", "", R"(\uDE00\ud83d)", R"(\ude01)"}),
+                  "[][][😀][😁] 😀😁");
+        EXPECT_EQ(told({R"(a\ud83d)", "b"}), "[a][\uFFFDb] a\uFFFDb");
+        EXPECT_EQ(told({R"(a\ud83d)", R"(\ud83d)", R"(\ude00)"}),
+                  "[a][\uFFFD][😀] a\uFFFD😀");
+        EXPECT_EQ(told({R"(a\ud83d)", R"(\u0000)"}),
+                  "[a][\uFFFD\uFFFD] a\uFFFD\uFFFD");
+        EXPECT_EQ(told({R"(a\ud83d)"}), "[a] a\uFFFD") << "the end";
+        EXPECT_EQ(told({R"(\ude00a\ud83db)", R"(\ude00)"}),
+                  "[\uFFFDa\uFFFDb][\uFFFD] \uFFFDa\uFFFDb\uFFFD");
+        EXPECT_EQ(told({R"(\\ud83d)", R"(\ude00)"}), R"([\ud83d])"
+                                                     "[\uFFFD] "
+                                                     R"(\ud83d)"
+                                                     "\uFFFD")
+            << "no escape";
+    }
+}
+
+TEST_F(StreamReaderTest, HalfACharacterOfAPartOrARefusal)
+{
+    feed(R"(data: {"choices":[{"delta":{"content":[{"type":"text",)"
+         R"("text":"\ud83d"}]}}]})"
+         "\n\n");
+    feed(R"(data: {"choices":[{"delta":{"refusal":"\ude00"}}]})"
+         "\n\n");
+    feed(done);
+    EXPECT_EQ(finish(), "[😀] <😀>  0 -1+-1");
 }
 
 TEST_F(StreamReaderTest, NumbersThatJsonDoesNotHave)

@@ -103,6 +103,18 @@ TEST(ParseForeignJsonTest, Repairs)
     EXPECT_EQ(repaired("{"), "(none)");
 }
 
+TEST(ParseForeignJsonTest, KeepsHalvesOfPairs)
+{
+    auto kept = [](std::string_view text) {
+        return string_in(parse_with_halves(text));
+    };
+    EXPECT_EQ(kept("\"plain \\n \\ud83d\\ude00 \\\\ud83d\""), "(none)");
+    EXPECT_EQ(kept("\"\xFF\\u0000\\uD83D\\ude00\\udFfF\""),
+              "\uFFFD\uFFFD😀\xED\xBF\xBF");
+    EXPECT_EQ(kept("\"\\ud800 \\ud83d\""), "\xED\xA0\x80 \xED\xA0\xBD");
+    EXPECT_EQ(kept("\"\\ud83d"), "(none)");
+}
+
 TEST(ParseForeignJsonTest, ReadsWhatPythonWritesForNoNumber)
 {
     auto printed = [](std::string_view text) {
@@ -134,18 +146,21 @@ TEST(GrowthTest, Json)
 {
     auto parse = [](auto& text) { return parse_json(text) != nullptr; };
     auto parse_foreign = [](auto& text) { return parse_foreign_json(text); };
+    auto with_halves = [](auto& text) { return parse_with_halves(text); };
     for (auto unit :
          {"0", "\"\"", "\"\\ud83d\"", "\"\\ud83d\\ude00\"", "{\"a\":1,\"a\":1}",
           "\"\\u0000\"", "1e5", "[[[[[[[[]]]]]]]]"}) {
         auto make = [=](auto size) { return array_of(unit, size); };
         expect_linear(make, parse);
         expect_linear(make, parse_foreign);
+        expect_linear(make, with_halves);
         expect_linear(make, written);
     }
     for (auto unit : {"[", "{\"\":", "\"\\u0061", "1", "\\", " "}) {
         auto make = [=](auto size) { return repeated(unit, size); };
         expect_linear(make, parse);
         expect_linear(make, parse_foreign);
+        expect_linear(make, with_halves);
     }
 }
 
