@@ -34,6 +34,17 @@ location /limited {
     limit_req_status 429;
 }
 
+location /limited/elsewhere {
+    chatbot_pass %%API%%;
+    limit_req zone=one;
+    limit_req_status 429;
+    error_page 429 = @too_many;
+}
+
+location @too_many {
+    return 429 "wait";
+}
+
 location /slow {
     chatbot_pass %%API%%;
     chatbot_read_timeout 200ms;
@@ -80,7 +91,8 @@ ask('[status 500] failure');
 ask('[status 503] overloaded');
 ask('[delay 2] too slow', uri => '/slow');
 ask('question', uri => '/fresh', headers => ['Cache-Control: no-cache']);
-ask('limited', uri => '/limited') for 1 .. 3;
+ask('limited', uri => '/limited') for 1 .. 2;
+ask('limited', uri => '/limited/elsewhere');
 like(get('/chat?stream=1&query=stream'), qr/event: done/, 'a stream');
 
 is(counted('chatbot_requests_total', status => 200, cache => 'MISS'), 3,

@@ -149,6 +149,7 @@ struct LocConf : LocConfBase {
     bool models_listed = false;  // no other may be asked for
     std::string key_suffix;      // what a key depends on besides the question
     std::vector<Location> locations;  // of a server
+    bool has_chatbot = false;         // one of these is one
 };
 
 [[nodiscard]] MainConf* main_conf(ngx_conf_t* cf);
@@ -192,6 +193,11 @@ ngx_int_t content_handler(ngx_http_request_t* r) noexcept;
 // some errors, such as 414, are nginx's before it has found a location.  Null
 // if it is for none (place.cpp).
 [[nodiscard]] const LocConf* chatbot_conf(ngx_http_request_t* r);
+
+// The same, also after an error_page or the like has led the request from a
+// chatbot to another location.
+[[nodiscard]] const LocConf* visited_chatbot(ngx_http_request_t* r);
+[[nodiscard]] ngx_int_t install_places(ngx_conf_t* cf);
 
 // Makes application/problem+json of errors (problem.cpp).
 void install_problem_filter();

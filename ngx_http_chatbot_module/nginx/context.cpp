@@ -49,13 +49,16 @@ Request* make_request(ngx_http_request_t* r)
     return context;
 }
 
-int questions_before(const ngx_http_request_t* r)
+std::string record_id(ngx_http_request_t* r)
 {
-    int n = 0;
+    int before = 0;
     for (auto c = r->pool->cleanup; c; c = c->next) {
-        n += c->handler == destroy && static_cast<Request*>(c->data)->asked;
+        before +=
+            c->handler == destroy && static_cast<Request*>(c->data)->asked;
     }
-    return n;
+
+    std::string id(request_id(r));
+    return before == 0 ? id : id + "-" + std::to_string(before + 1);
 }
 
 }  // namespace chatbot

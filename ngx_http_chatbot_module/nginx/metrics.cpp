@@ -198,7 +198,7 @@ try {
     }
 
     auto request = find_request(r);
-    if (!request && !loc_conf(r)->route) {
+    if (!request && !visited_chatbot(r)) {
         return NGX_OK;
     }
 

@@ -105,6 +105,7 @@ void tell_server(ngx_conf_t* cf, const ngx_http_core_loc_conf_t* clcf,
         cscf->ctx->loc_conf[ngx_http_chatbot_module.ctx_index]));
     server->locations.push_back(
         {std::string(view(clcf->name)), clcf->exact_match == 1, chatbot});
+    server->has_chatbot = server->has_chatbot || chatbot;
 }
 
 void inherit(ngx_str_t& value, const ngx_str_t& parent)
@@ -242,7 +243,8 @@ ngx_int_t postconfiguration(ngx_conf_t* cf)
 
     install_problem_filter();
     if (install_metrics(cf) != NGX_OK || install_refused_log(cf) != NGX_OK ||
-        install_cors(cf) != NGX_OK || install_error_lines(cf) != NGX_OK) {
+        install_cors(cf) != NGX_OK || install_error_lines(cf) != NGX_OK ||
+        install_places(cf) != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -37,13 +37,20 @@ std::string query_of(const ngx_http_request_t* r, const Request* request,
     if (request && !request->query.empty()) {
         return request->query;
     }
-    auto query = form_member(view(r->args), "query").value_or("");
-    bool is_fit = query.size() <= max_size && is_utf8(query) &&
-                  query.find(char(0)) == query.npos;
-    return is_fit ? query : "";
+
+    // An error_page that names a URI has replaced the arguments.
+    auto query = form_member(view(r->args), "query");
+    auto uri = view(r->unparsed_uri);
+    if (auto mark = uri.find('?'); !query && mark != uri.npos) {
+        query = form_member(uri.substr(mark + 1), "query");
+    }
+    bool is_fit = query && query->size() <= max_size && is_utf8(*query) &&
+                  query->find(char(0)) == query->npos;
+    return is_fit ? *query : "";
 }
 
-Record record_of(ngx_http_request_t* r, const Request* request)
+Record record_of(ngx_http_request_t* r, const Request* request,
+                 std::size_t query_max_size)
 {
     auto status = status_of(r);
     auto tp = ngx_timeofday();
@@ -51,13 +58,13 @@ Record record_of(ngx_http_request_t* r, const Request* request)
 
     Record record;
     record.ip_address = view(r->connection->addr_text);
-    record.request_text = query_of(r, request, loc_conf(r)->query_max_size);
+    record.request_text = query_of(r, request, query_max_size);
     record.response_text = "Error: ";
     record.response_text += request && !request->problem.detail.empty()
                                 ? request->problem.detail
                                 : problem_detail(status);
     record.timestamp_ms = arrival_ms(r);
-    record.request_id = request_id(r);
+    record.request_id = record_id(r);
     record.http_status = static_cast<int>(status);
     record.duration_ms =
         static_cast<int>(std::max<std::int64_t>(0, now_ms - arrival_ms(r)));
@@ -66,14 +73,17 @@ Record record_of(ngx_http_request_t* r, const Request* request)
 
 ngx_int_t log_handler(ngx_http_request_t* r) noexcept
 try {
-    auto lcf = loc_conf(r);
-    if (!lcf->route || lcf->log_refused == 0 || status_of(r) < 400) {
+    if (status_of(r) < 400) {
+        return NGX_OK;
+    }
+    auto lcf = visited_chatbot(r);
+    if (!lcf || lcf->log_refused == 0) {
         return NGX_OK;
     }
 
     auto request = find_request(r);
     if ((!request || !request->asked) && is_let_through(lcf->log_refused)) {
-        record_refused(*lcf->route, record_of(r, request));
+        record_refused(*lcf->route, record_of(r, request, lcf->query_max_size));
     }
     return NGX_OK;
 } catch (const std::exception&) {  // no memory

@@ -177,11 +177,8 @@ Record Request::record() const
     record.ip_address = view(r_->connection->addr_text);
     record.request_text = query;
     record.timestamp_ms = arrival_ms(r_);
-    record.request_id = request_id(r_);
+    record.request_id = record_id(r_);
     record.client_name = client_name;
-    if (auto earlier = questions_before(r_)) {
-        record.request_id += "-" + std::to_string(earlier + 1);
-    }
     return record;
 }
 

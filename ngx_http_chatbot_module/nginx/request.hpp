@@ -95,9 +95,10 @@ private:
 // The context, made if need be; null if there is no memory.
 [[nodiscard]] Request* make_request(ngx_http_request_t* r);
 
-// How many questions the request of a client has asked so far: more than one by
-// an error_page that leads to another chatbot, or by subrequests.
-[[nodiscard]] int questions_before(const ngx_http_request_t* r);
+// The id of the request's next record: $request_id, with "-2" and so on if the
+// request has asked before, by an error_page that leads to another chatbot, or
+// by subrequests.
+[[nodiscard]] std::string record_id(ngx_http_request_t* r);
 
 // Why the body of a POST is refused: by its headers before it is read, by its
 // size after that (body.cpp).
