@@ -53,6 +53,45 @@ server {
         return 429 "wait";
     }
 
+    location /limited/page {
+        limit_req zone=all;
+        chatbot_pass %%API%%;
+        error_page 429 /told;
+    }
+
+    location /limited/any {
+        limit_req zone=all;
+        chatbot_pass %%API%%;
+        chatbot_cors *;
+        error_page 429 = \@too_many;
+    }
+
+    location /named {
+        try_files /none \@chatbot;
+    }
+
+    location \@chatbot {
+        chatbot_pass %%API%%;
+    }
+
+    # no chatbots
+
+    location /app {
+        try_files /none \@app;
+    }
+
+    location \@app {
+        proxy_pass http://127.0.0.1:%%PORT_1%%;
+    }
+
+    location /old {
+        try_files /none /told;
+    }
+
+    location /told {
+        return 200 "no chatbot";
+    }
+
     location /denied {
         deny all;
         chatbot_pass %%API%%;
@@ -83,6 +122,11 @@ server {
         return 200 "<!doctype html><title>elsewhere</title>";
     }
 
+    location /app {
+        add_header Access-Control-Allow-Origin https://example.com;
+        return 200 "backend";
+    }
+
     location /sdk/ {
         alias $sdk/;
     }
@@ -100,7 +144,9 @@ my $asked = 'authorization,content-type,x-stainless-os';
 
 # preflights
 
-for my $uri (qw{ /v1/chat/completions /v1/models /chat /limited /denied }) {
+for my $uri (qw{ /v1/chat/completions /v1/models /chat /limited /denied
+	/named })
+{
 	for (1 .. 3) {
 		my $got = preflight($uri, $here);
 		is(status($got), 204, "$uri, preflight");
@@ -164,6 +210,24 @@ unlike(ask('hi', uri => '/none', headers => \@origin),
 	qr/Access-Control|Vary/i, 'off');
 unlike(get('/page', headers => \@origin), qr/Access-Control|Vary/i,
 	'no chatbot');
+
+# internal redirects
+
+for ('/limited/page', '/limited/any') {
+	my $got = ask('hi', uri => $_, headers => \@origin);
+	is(status($got), 429, "$_, over the limit");
+	is(header($got, 'Access-Control-Allow-Origin'), /any/ ? '*' : $here,
+		'as the chatbot says');
+}
+is(header(ask('hi', uri => '/named', headers => \@origin),
+	'Access-Control-Allow-Origin'), $here, 'to a chatbot');
+for my $got (preflight('/app', $here), get('/app', headers => \@origin)) {
+	is(body($got), 'backend', 'to no chatbot');
+	is(join(' ', $got =~ /^Access-Control-\S+ (.*)\r$/mg),
+		'https://example.com', 'its own header only');
+}
+unlike(get('/old', headers => \@origin), qr/Access-Control|Vary/i,
+	'to another URI');
 
 # nginx's own errors, from before it has found a location
 

@@ -25,11 +25,11 @@ constexpr const char* max_age_s = "3600";
 // Null: the response says nothing of origins.
 const Cors* cors_of(ngx_http_request_t* r)
 {
-    const auto* conf = chatbot_conf(r);
-    if (!conf && r->internal) {
-        conf = loc_conf(r);  // where an error_page leads to
+    if (r != r->main) {
+        return nullptr;
     }
-    return r == r->main && conf && conf->cors &&
+    const auto* conf = visited_chatbot(r);
+    return conf && conf->cors &&
                    (conf->cors->any || !conf->cors->origins.empty())
                ? &*conf->cors
                : nullptr;
