@@ -45,6 +45,8 @@ is(body($sixth), '{"type": "about:blank", "title": "Too Many Requests",'
 	'body');
 like(header($sixth, 'X-Request-ID'), qr/^[0-9a-f]{32}$/, 'request id');
 is(status(post_json({ query => 'hi' })), 429, 'POST');
+is(status(get('/chat?query=France', body => 'x' x 600_000)), 413,
+	'a body that is too large');
 is($t->openai->calls, 2, 'the API is not asked');
 
 # what clients are told is what is configured
@@ -106,6 +108,8 @@ unlike($log, qr/health/, 'access log, no /health');
 # the error log
 
 my $errors = $t->error_log;
+like($errors, qr{too large body.* request: "GET /chat", host:},
+	'error log, too large');
 like($errors, qr{\[notice\].* limiting requests.* request: "GET /chat", host:},
 	'error log, limited');
 unlike($errors =~ s/.*\[info\].*//gr, qr/query=|France/,

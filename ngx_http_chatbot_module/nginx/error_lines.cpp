@@ -23,10 +23,9 @@ u_char* log_handler(ngx_http_request_t* r, ngx_http_request_t* sr, u_char* buf,
     return end;
 }
 
-// Before limit_req, which logs what it refuses.
-ngx_int_t preaccess_handler(ngx_http_request_t* r)
+ngx_int_t phase_handler(ngx_http_request_t* r)
 {
-    if (loc_conf(r)->route && r->log_handler != log_handler) {
+    if (r->log_handler != log_handler && chatbot_conf(r)) {
         nginx_log_handler = r->log_handler;
         r->log_handler = log_handler;
     }
@@ -37,7 +36,14 @@ ngx_int_t preaccess_handler(ngx_http_request_t* r)
 
 ngx_int_t install_error_lines(ngx_conf_t* cf)
 {
-    return add_phase_handler(cf, NGX_HTTP_PREACCESS_PHASE, preaccess_handler);
+    // Before nginx enters the location, when it logs a body that is too large,
+    // as far as the location can be told by then; and before limit_req, which
+    // logs what it refuses.
+    if (add_phase_handler(cf, NGX_HTTP_SERVER_REWRITE_PHASE, phase_handler) !=
+        NGX_OK) {
+        return NGX_ERROR;
+    }
+    return add_phase_handler(cf, NGX_HTTP_PREACCESS_PHASE, phase_handler);
 }
 
 }  // namespace chatbot
