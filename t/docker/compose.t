@@ -142,6 +142,26 @@ like(compose('exec', '-T', 'redis', 'sh', '-c',
 like(asked($question), qr/ 200 .*"cache"/s, 'and nginx has it');
 ++$served;
 
+write_file('redis.password', "from a file\n");
+chmod 0644, 'redis.password' or die $!;
+write_file('.env', read_file('.env')
+	. "REDIS_PASSWORD_FILE=/run/secrets/redis\n");
+(my $override = read_file('docker-compose.override.yml'))
+	=~ s/^  nginx:\n\K/    secrets: [redis]\n/m;
+write_file('docker-compose.override.yml', $override . <<'EOF');
+  redis:
+    secrets: [redis]
+secrets:
+  redis: {file: ./redis.password}
+EOF
+compose(qw/ up -d /);
+healthy($_) for qw/ redis nginx /;
+is(compose(qw/ exec -T redis redis-cli ping /), 'PONG', 'a password in a file');
+like(compose('exec', '-T', 'redis', 'sh', '-c',
+	'unset REDIS_PASSWORD_FILE; redis-cli ping'), qr/WRONGPASS/, 'that counts');
+like(asked($question), qr/ 200 .*"cache"/s, 'and nginx has read it');
+++$served;
+
 # without a database
 
 compose('kill', 'db');
