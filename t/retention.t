@@ -33,6 +33,16 @@ location /months {
     chatbot_pass %%API%%;
     chatbot_log_table months;
 }
+
+location /list {
+    chatbot_pass %%API%%;
+    chatbot_log_table list;
+}
+
+location /parent {
+    chatbot_pass %%API%%;
+    chatbot_log_table parent;
+}
 EOC
 
 my $postgres = $t->postgres;
@@ -50,6 +60,18 @@ partition('months', "date_trunc('month', current_date) - interval '1 month'",
 	'month');
 sql("insert into days (ip_address, request_text, status, timestamp)"
 	. " values ('::1', 'old', 'error', current_date - 2)");
+
+# heaps that have rows with the same ctids, old ones in one, new in the other
+sql("create table list (id serial, $columns) partition by list (status)",
+	"create table list_error partition of list for values in ('error')",
+	"create table list_success partition of list for values in ('success')",
+	"create table parent (id serial, $columns)",
+	'create table parent_error () inherits (parent)',
+	'create table parent_success () inherits (parent)');
+for my $table (qw/ list parent /) {
+	fill("${table}_error", 'old', 'error', "now() - interval '1 hour'", 1500);
+	fill("${table}_success", 'new', 'success', "now() + interval '1 hour'", 1500);
+}
 
 $t->run;
 is(wait_sql("select count(*) from request_logs where request_text = 'old'", 0),
@@ -75,6 +97,12 @@ is(wait_sql("select count(*) from days where request_text = 'today'", 1), 1,
 	'rows of today');
 is(wait_sql("select count(*) from request_logs", 0, 30), 0,
 	'later they are old');
+for my $table (qw/ list parent /) {
+	is(wait_sql("select count(*) from $table where request_text = 'old'", 0), 0,
+		"$table: old rows of one heap are deleted");
+	is(sql("select count(*) from $table where request_text = 'new'"), 1500,
+		'new ones of another stay');
+}
 unlike($t->error_log, qr/\[(?:error|warn)\].*PostgreSQL.*delete/, 'no error');
 $t->quit;
 
@@ -119,6 +147,13 @@ sub partition {
 		. " ($from)::timestamptz + interval '1 $unit'");
 	sql("create table $name partition of $table for values from ('$first')"
 		. " to ('$last')");
+}
+
+sub fill {
+	my ($table, $text, $status, $time, $rows) = @_;
+	sql("insert into $table (ip_address, request_text, status, timestamp)"
+		. " select '::1', '$text', '$status', $time"
+		. " from generate_series(1, $rows)");
 }
 
 sub wait_sql {

@@ -90,6 +90,20 @@ begin
 end $chatbot$)";
 }
 
+// Deletes some old rows.  The list of ctids makes it fast.  A ctid is unique
+// within one heap only, and the table may have several (partitions, children,
+// chunks), so the other conditions are needed too.
+std::string delete_rows(const std::string& table, const std::string& keep)
+{
+    const std::string is_old = "\"timestamp\" < now() - " + keep;
+    return "with old as materialized (select tableoid, ctid from " + table +
+           " where " + is_old + " limit " + std::to_string(rows_per_step) +
+           ") delete from " + table +
+           " where ctid = any (array(select ctid from old))"
+           " and (tableoid, ctid) in (select tableoid, ctid from old) and " +
+           is_old;
+}
+
 }  // namespace
 
 Retention::Retention(std::string table, std::int64_t keep_s)
@@ -145,12 +159,8 @@ bool Retention::clean(PostgresConnection& connection, std::string& error)
     }
 
     const bool partitioned = is(1);
-    result = connection.query(
-        partitioned ? tend_partitions(table_, keep_)
-                    : "delete from " + table_ +
-                          " where ctid = any (array(select ctid from " +
-                          table_ + " where \"timestamp\" < now() - " + keep_ +
-                          " limit " + std::to_string(rows_per_step) + "))");
+    result = connection.query(partitioned ? tend_partitions(table_, keep_)
+                                          : delete_rows(table_, keep_));
     if (!succeeded(result)) {
         error = connection.why(result);
         return false;
