@@ -3,17 +3,19 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "postgres/connection.hpp"
 
 namespace chatbot {
-
-class PostgresConnection;
 
 // Deletes rows of the log that are older than some time.
 //
 // Where the table is partitioned by range of "timestamp", partitions are made
-// ahead, like the last one that is there, and dropped as a whole; otherwise
-// rows are deleted in small batches.  An advisory lock makes sure that one
-// worker of all hosts does it at a time.
+// ahead, like the last one that is there, and dropped as a whole.  Other rows
+// are deleted in small batches: those of other tables, of partitions without
+// bounds, and of the last partition.  An advisory lock makes sure that one
+// worker of all hosts at a time works on a table.
 //
 // Threads:  a worker thread.
 // Time:     work() takes about a second at most.
@@ -31,8 +33,10 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    bool step(PostgresConnection& connection, std::string& error);
-    bool clean(PostgresConnection& connection, std::string& error);
+    std::vector<std::string> tend_partitions(PostgresConnection& connection,
+                                             std::string& error) const;
+    PostgresResult run(PostgresConnection& connection,
+                       const std::string& statement, std::string& error) const;
 
     const std::string table_;
     const std::string keep_;  // an interval, as an SQL expression
