@@ -197,7 +197,9 @@ void merge_text(cJSON* parts, const char* text)
 void merge_array(cJSON* into, const char* name, const cJSON* items)
 {
     cJSON* before = cJSON_GetObjectItemCaseSensitive(into, name);
-    settle(before);
+    if (cJSON_IsString(before)) {
+        settle(before);
+    }
     const auto text = std::string(string_member(into, name).value_or(""));
     cJSON* array = find_or_add(into, name, cJSON_CreateArray);
     merge_text(array, text.c_str());

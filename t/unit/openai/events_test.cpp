@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "growth.hpp"
 #include "journal/failing_call.hpp"
 #include "openai/api_call.hpp"
 #include "openai/chunk.hpp"
@@ -172,6 +173,39 @@ TEST(EventsTest, AnIdForEachPartOfACall)
                           R"({"index":0,"id":"d","function":)"
                           R"({"arguments":" "}})"}),
               R"([{"id":"d","function":{"name":"f","arguments":"{} "}}])");
+}
+
+TEST(GrowthTest, Join)
+{
+    const auto join = [](auto& events) { return join_events(events); };
+    for (std::string choice :
+         {R"("delta":{"content":"a"},"logprobs":{"content":[{"token":"a"}]})",
+          R"("delta":{"content":[{"type":"text","text":"a"}]})",
+          R"("delta":{"content":[{"type":"image"}]})",
+          R"("delta":{"tool_calls":[{"index":0,"function":{"name":"f"}}]})"}) {
+        expect_linear(
+            [&](std::size_t size) {
+                std::string events;
+                for (std::size_t i = 0; i < size / 4; i++) {
+                    append_event(events, R"({"choices":[{)" + choice + "}]}");
+                }
+                return events;
+            },
+            join);
+    }
+
+    expect_linear(
+        [](std::size_t size) {
+            std::string events;
+            for (std::size_t i = 0; i < size / 4; i++) {
+                append_event(events, R"({"choices":[{"delta":{"tool_calls":[)"
+                                     R"({"index":0,"id":")" +
+                                         std::to_string(i) +
+                                         R"(","function":{"name":"f"}}]}}]})");
+            }
+            return events;
+        },
+        join);
 }
 
 // DashScope's.
