@@ -173,7 +173,7 @@ ok(wait_for { $api->in_flight == 2 }, 'post_action');
 is(wait_rows(34), 34, 'that was all');
 like(row('[delay 2] after'), qr/^200\|/, 'post_action, in peace');
 
-$client = asks('[slowstream 0.3] one two three&stream=1&n=2', '/action');
+$client = asks('[slowstream 0.3] [words 10]&stream=1&n=2', '/action');
 wait_for { $api->in_flight == 1 };
 close $client;
 ok(wait_for { $api->in_flight == 2 }, 'post_action of a stream');

@@ -80,7 +80,7 @@ location /http1 {
 location /relayed {
     chatbot_pass https://localhost:$relayed/v1;
     chatbot_ssl_trusted_certificate $dir/ca.pem;
-    chatbot_read_timeout 1s;
+    chatbot_read_timeout 3s;
 }
 
 location /proxied {

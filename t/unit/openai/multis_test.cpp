@@ -230,8 +230,8 @@ private:
 TEST_F(TransfersTest, AnHttpsServerWithoutHttp2GetsAConnectionForEachCall)
 {
     constexpr int count = Multis::http2_connections + 20;
-    TlsUpstream upstream(count, 600);
-    settings_.connect_timeout_ms = 500;
+    TlsUpstream upstream(count, 1700);
+    settings_.connect_timeout_ms = 1500;
     settings_.retries = 0;
     settings_.url = "https://127.0.0.1:" + std::to_string(upstream.port());
     settings_.ssl_verify = false;
