@@ -12,36 +12,24 @@ package Test::Chatbot::Relay;
 use warnings;
 use strict;
 
+use parent 'Test::Chatbot::Upstream';
+
 use IO::Select;
 use IO::Socket::INET;
-use POSIX qw/ _exit /;
+
+use Test::Chatbot::Server qw/ read_file /;
 
 sub new {
 	my ($class, %self) = @_;
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-		LocalPort => 0, Listen => 1024) or die "listen: $!";
-	my $self = bless { %self, port => $listener->sockport }, $class;
-	pipe $self->{made}, my $made or die "pipe: $!";
-	$self->{made}->blocking(0);
-
-	defined($self->{pid} = fork) or die "fork: $!";
-	return $self if $self->{pid};
-
-	setpgrp 0, 0;
-	local $SIG{CHLD} = 'IGNORE';
-	while (1) {
-		my $socket = $listener->accept or next;
-		defined(my $pid = fork) or next;
-		if (!$pid) {
-			eval { $self->relay($socket) };
-			_exit(0);
-		}
-		syswrite $made, "$pid\n";
-	}
+	return $class->make(%self);
 }
 
-sub relay {
+sub serve {
 	my ($self, $client) = @_;
+
+	open my $log, '>>', "$self->{dir}/processes" or die $!;
+	syswrite $log, "$$\n";
+	close $log;
 
 	my $to = $self->{to};
 	if (!$to) {
@@ -64,27 +52,10 @@ sub relay {
 	}
 }
 
-sub port { $_[0]{port} }
-
-# The processes of all connections so far.
-sub processes {
-	my ($self) = @_;
-	my $pids = '';
-	1 while sysread $self->{made}, $pids, 4096, length $pids;
-	push @{$self->{pids}}, split /\n/, $pids;
-	return @{$self->{pids} // []};
-}
+# Each connection so far has one.
+sub processes { split /\n/, read_file("$_[0]{dir}/processes") }
 
 sub connections { scalar(my @pids = $_[0]->processes) }
 sub freeze { kill STOP => $_[0]->processes }
-
-sub DESTROY {
-	my ($self) = @_;
-	return if !$self->{pid};
-
-	local ($?, $!);
-	kill KILL => -$self->{pid};
-	waitpid $self->{pid}, 0;
-}
 
 1;

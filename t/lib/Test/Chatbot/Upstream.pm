@@ -67,7 +67,13 @@ sub failing {
 
 sub new {
 	my ($class, $answer) = @_;
-	my $self = bless { answer => $answer,
+	return $class->make(answer => $answer);
+}
+
+# For heirs, whose serve() does something else with a connection.
+sub make {
+	my ($class, %self) = @_;
+	my $self = bless { %self,
 		dir => tempdir('chatbot-upstream-XXXXXX', TMPDIR => 1,
 			CLEANUP => 1) }, $class;
 
