@@ -76,8 +76,7 @@ struct Attempt {
 
     // Written by libcurl and the callbacks.
     char error[CURL_ERROR_SIZE] = "";
-    // Since when a connection is made; nothing while it waits for one of
-    // others.
+    // Since when a connection is made; empty while it waits for another's.
     std::optional<Clock::time_point> connecting;
     Clock::time_point last_byte;  // up to [DONE]; or the request's, if sent
     // Of the text of a stream, or of the body of a reply in one piece.

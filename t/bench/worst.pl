@@ -80,12 +80,13 @@ worst('a URI of 60k, 16k as %61', request('GET', '/chat?query=' . '%61' x 16000
 worst('four headers of 60k', request('GET', '/chat?query=hi', headers => [
 	map { "X-$_: " . 'a' x 60_000 } 1 .. 4]));
 
-my $logprobs = '"logprobs": true, "top_logprobs": 20, ';
 worst('API: 19,000 values', api('hi', '"tools": [' . '0,' x 19000 . '0],'));
 worst('API: 16,000 members, not in order', api('hi', '"tools": {'
 	. join(',', map { sprintf '"%d":0', 99999 - $_ } 1 .. 16000) . '},'));
 worst('API: 128 tools of 8 parameters', api('hi', '"tools": ['
 	. join(',', map { tool($_) } 1 .. 128) . '],'));
+
+my $logprobs = '"logprobs": true, "top_logprobs": 20, ';
 worst('API: 2 MB of logprobs from the cache', api('[words 2000]', $logprobs));
 worst('API: the same as a stream',
 	api('[words 2000]', "$logprobs\"stream\": true,"));

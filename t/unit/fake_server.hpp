@@ -17,14 +17,16 @@
 
 namespace chatbot {
 
-// A listener on a loopback port that the kernel chose.
+// A listener on a loopback port, by default one that the kernel chooses.
 class Listener {
 public:
-    explicit Listener(int backlog = 1024)
+    explicit Listener(int backlog = 1024, const char* host = "127.0.0.1",
+                      int port = 0)
         : fd_(socket(AF_INET, SOCK_STREAM, 0))
     {
         address_.sin_family = AF_INET;
-        address_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address_.sin_port = htons(static_cast<std::uint16_t>(port));
+        inet_pton(AF_INET, host, &address_.sin_addr);
         socklen_t size = sizeof(address_);
         EXPECT_EQ(bind(fd_, name(), size), 0);
         EXPECT_EQ(listen(fd_, backlog), 0);
@@ -42,6 +44,26 @@ public:
 private:
     const int fd_;
     sockaddr_in address_{};
+};
+
+// An address where no connection is accepted or refused: the queue is full.
+class SilentAddress {
+public:
+    explicit SilentAddress(const char* host = "127.0.0.1", int port = 0)
+        : listener_(0, host, port)
+    {
+        EXPECT_EQ(connect(queued_, listener_.name(), sizeof(sockaddr_in)), 0);
+    }
+    ~SilentAddress() { close(queued_); }
+
+    SilentAddress(const SilentAddress&) = delete;
+    SilentAddress& operator=(const SilentAddress&) = delete;
+
+    int port() const { return listener_.port(); }
+
+private:
+    Listener listener_;
+    const int queued_ = socket(AF_INET, SOCK_STREAM, 0);
 };
 
 // A connection that a fake server accepted.

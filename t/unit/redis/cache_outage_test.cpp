@@ -1,7 +1,3 @@
-#include <arpa/inet.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <string>
 
@@ -11,34 +7,6 @@
 
 namespace chatbot {
 namespace {
-
-// An address where no connection is accepted or refused: the queue is full.
-class SilentAddress {
-public:
-    SilentAddress(const char* host, int port)
-    {
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_port = htons(static_cast<std::uint16_t>(port));
-        inet_pton(AF_INET, host, &address.sin_addr);
-        const auto name = reinterpret_cast<sockaddr*>(&address);
-        EXPECT_EQ(bind(listener_, name, sizeof(address)), 0);
-        EXPECT_EQ(listen(listener_, 0), 0);
-        EXPECT_EQ(connect(queued_, name, sizeof(address)), 0);
-    }
-    ~SilentAddress()
-    {
-        close(queued_);
-        close(listener_);
-    }
-
-    SilentAddress(const SilentAddress&) = delete;
-    SilentAddress& operator=(const SilentAddress&) = delete;
-
-private:
-    const int listener_ = socket(AF_INET, SOCK_STREAM, 0);
-    const int queued_ = socket(AF_INET, SOCK_STREAM, 0);
-};
 
 class RedisOutageTest : public RedisCacheTest {};
 
